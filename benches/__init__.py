@@ -1,0 +1,1 @@
+"""Benchmarks of greenloop against greenlet, gevent, asyncio, uvloop and rloop."""

@@ -1,0 +1,143 @@
+"""The workloads, who runs each, and the numbers greenloop has to reach.
+
+Targets hold on CPython 3.13 and are ratios against a peer of the same run: how many times less
+time or memory greenloop takes. Workloads without one are there for information.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+OURS = "greenloop"
+LOOPS = ("asyncio", "uvloop", "rloop")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure a workload program reports under `key`; lower is better.
+
+    `unit` is "s" (seconds) or "B" (bytes), `per` what it is counted for. `ratios` gives, by peer,
+    the least ratio peer/greenloop to reach; `faster_than` are peers to beat by any margin.
+    `limit` is a figure greenloop itself has to stay below.
+    """
+
+    key: str
+    unit: Literal["s", "B"]
+    per: str
+    ratios: tuple[tuple[str, float], ...] = ()
+    faster_than: tuple[str, ...] = ()
+    limit: float | None = None
+
+    def target(self, peer: str) -> tuple[float, bool] | None:
+        """The ratio to reach against `peer`, and whether exactly that much is not enough."""
+        if peer in self.faster_than:
+            return 1.0, True
+        for name, ratio in self.ratios:
+            if name == peer:
+                return ratio, False
+        return None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload: `module` in benches.workloads, run once for each of `impls`, ours first."""
+
+    name: str
+    module: str
+    peers: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    size: int | None = None
+
+    @property
+    def impls(self) -> tuple[str, ...]:
+        return (OURS, *self.peers)
+
+    @property
+    def informational(self) -> bool:
+        return not any(m.ratios or m.faster_than or m.limit is not None for m in self.metrics)
+
+
+def _time(per: str, *, faster_than: tuple[str, ...] = (), **ratios: float) -> tuple[Metric, ...]:
+    return (Metric("time", "s", per, tuple(ratios.items()), faster_than),)
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    Workload(
+        "greenlet_roundtrip",
+        "greenlet_roundtrip",
+        ("greenlet", "generator"),
+        _time("round trip of two switches", greenlet=6, generator=0.5),
+    ),
+    Workload(
+        "greenlet_create",
+        "greenlet_create",
+        ("greenlet",),
+        _time("greenlet created, run, finished", greenlet=15),
+    ),
+    Workload(
+        "spawn_joinall_1k",
+        "spawn_joinall",
+        ("gevent", *LOOPS),
+        _time("empty function", gevent=8, uvloop=3),
+        size=1_000,
+    ),
+    Workload(
+        "spawn_joinall_100k",
+        "spawn_joinall",
+        ("gevent", *LOOPS),
+        _time("empty function", gevent=8, uvloop=3),
+        size=100_000,
+    ),
+    Workload(
+        "sleep0",
+        "sleep0",
+        ("gevent", *LOOPS),
+        _time("sleep(0)", gevent=6, faster_than=("uvloop", "rloop")),
+    ),
+    Workload(
+        "sleepers_10k",
+        "sleepers",
+        ("gevent", *LOOPS),
+        _time("10,000 sleep(0.01)", gevent=4, asyncio=2, faster_than=("uvloop", "rloop")),
+        size=10_000,
+    ),
+    Workload(
+        "sleepers_100k",
+        "sleepers",
+        ("gevent", *LOOPS),
+        _time("100,000 sleep(0.01)", gevent=4, asyncio=2, faster_than=("uvloop", "rloop")),
+        size=100_000,
+    ),
+    Workload(
+        "memory_parked",
+        "memory_parked",
+        ("gevent", "asyncio"),
+        (Metric("memory", "B", "parked in Event.wait", limit=2_000),),
+        size=50_000,
+    ),
+    Workload(
+        "requests_get",
+        "requests_get",
+        ("gevent",),
+        (
+            Metric("time", "s", "1,000 requests, wall", ratios=(("gevent", 0.9),)),
+            Metric("cpu", "s", "1,000 requests, CPU", ratios=(("gevent", 1.0),)),
+        ),
+        size=1_000,
+    ),
+    Workload("event_pingpong", "event_pingpong", ("gevent", *LOOPS), _time("round trip")),
+    Workload("result_pingpong", "result_pingpong", ("gevent", *LOOPS), _time("round trip")),
+    Workload("queue_put_get", "queue_put_get", ("gevent", *LOOPS), _time("item")),
+    Workload(
+        "semaphore_contention", "semaphore_contention", ("gevent", *LOOPS), _time("acquisition")
+    ),
+    Workload("socketpair_echo", "socketpair_echo", ("gevent", *LOOPS), _time("round trip")),
+    Workload(
+        "echo_server_1k",
+        "echo_server",
+        ("gevent", *LOOPS),
+        (Metric("time", "s", "message, wall"), Metric("cpu", "s", "message, CPU")),
+        size=1_000,
+    ),
+)

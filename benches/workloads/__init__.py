@@ -1,0 +1,1 @@
+"""One module per workload, a program of its own: ``python -m benches.workloads.NAME``."""

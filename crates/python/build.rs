@@ -1,0 +1,153 @@
+//! Reads the layout of interpreter structures from the headers of the Python built against.
+//!
+//! The switch saves and restores fields that no C API gives access to. Their offsets move between
+//! micro releases, so they are not written down here: a small C file is compiled to assembly (not
+//! run: that works for a foreign target too) against the internal headers, and the offsets are
+//! read from the text. The version the headers belong to goes with them and is compared with the
+//! running interpreter at import.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Fields wanted on each version: name of the Rust constant, C expression.
+fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
+    let mut wanted = vec![
+        ("HEADER_VERSION", "PY_VERSION_HEX"),
+        ("TS_EXC_INFO", "offsetof(PyThreadState, exc_info)"),
+        ("TS_CONTEXT", "offsetof(PyThreadState, context)"),
+        ("TS_CONTEXT_VER", "offsetof(PyThreadState, context_ver)"),
+        ("TS_DATASTACK_CHUNK", "offsetof(PyThreadState, datastack_chunk)"),
+        ("TS_DATASTACK_TOP", "offsetof(PyThreadState, datastack_top)"),
+        ("TS_DATASTACK_LIMIT", "offsetof(PyThreadState, datastack_limit)"),
+        ("CHUNK_PREVIOUS", "offsetof(_PyStackChunk, previous)"),
+        ("CHUNK_SIZE", "offsetof(_PyStackChunk, size)"),
+        ("CHUNK_TOP", "offsetof(_PyStackChunk, top)"),
+        ("CHUNK_DATA", "offsetof(_PyStackChunk, data)"),
+        ("FRAME_PREVIOUS", "offsetof(_PyInterpreterFrame, previous)"),
+        ("FRAME_FRAME_OBJ", "offsetof(_PyInterpreterFrame, frame_obj)"),
+        ("FRAME_OWNER", "offsetof(_PyInterpreterFrame, owner)"),
+        ("FRAME_OBJECT_F_FRAME", "offsetof(PyFrameObject, f_frame)"),
+        ("OWNED_BY_THREAD", "FRAME_OWNED_BY_THREAD"),
+        ("OWNED_BY_GENERATOR", "FRAME_OWNED_BY_GENERATOR"),
+    ];
+    match minor {
+        11 => wanted.extend([
+            ("TS_CFRAME", "offsetof(PyThreadState, cframe)"),
+            ("TS_ROOT_CFRAME", "offsetof(PyThreadState, root_cframe)"),
+            ("TS_RECURSION_REMAINING", "offsetof(PyThreadState, recursion_remaining)"),
+            ("TS_RECURSION_LIMIT", "offsetof(PyThreadState, recursion_limit)"),
+            ("TS_TRASH_NESTING", "offsetof(PyThreadState, trash_delete_nesting)"),
+            ("CFRAME_USE_TRACING", "offsetof(_PyCFrame, use_tracing)"),
+            ("CFRAME_CURRENT_FRAME", "offsetof(_PyCFrame, current_frame)"),
+            ("CFRAME_PREVIOUS", "offsetof(_PyCFrame, previous)"),
+            ("CFRAME_SIZE", "sizeof(_PyCFrame)"),
+        ]),
+        12 => wanted.extend([
+            ("TS_CFRAME", "offsetof(PyThreadState, cframe)"),
+            ("TS_ROOT_CFRAME", "offsetof(PyThreadState, root_cframe)"),
+            ("TS_RECURSION_REMAINING", "offsetof(PyThreadState, py_recursion_remaining)"),
+            ("TS_RECURSION_LIMIT", "offsetof(PyThreadState, py_recursion_limit)"),
+            ("TS_C_RECURSION_REMAINING", "offsetof(PyThreadState, c_recursion_remaining)"),
+            ("C_RECURSION_LIMIT", "C_RECURSION_LIMIT"),
+            ("TS_TRASH_NESTING", "offsetof(PyThreadState, trash.delete_nesting)"),
+            ("CFRAME_CURRENT_FRAME", "offsetof(_PyCFrame, current_frame)"),
+            ("CFRAME_PREVIOUS", "offsetof(_PyCFrame, previous)"),
+            ("CFRAME_SIZE", "sizeof(_PyCFrame)"),
+        ]),
+        13 => wanted.extend([
+            ("TS_CURRENT_FRAME", "offsetof(PyThreadState, current_frame)"),
+            ("TS_RECURSION_REMAINING", "offsetof(PyThreadState, py_recursion_remaining)"),
+            ("TS_RECURSION_LIMIT", "offsetof(PyThreadState, py_recursion_limit)"),
+            ("TS_C_RECURSION_REMAINING", "offsetof(PyThreadState, c_recursion_remaining)"),
+            ("C_RECURSION_LIMIT", "Py_C_RECURSION_LIMIT"),
+            ("TS_CRITICAL_SECTION", "offsetof(PyThreadState, critical_section)"),
+        ]),
+        other => panic!(
+            "greenloop supports CPython 3.11 to 3.13; the build found 3.{other}. \
+             Its thread state layout is not known: add crates/python/src/pystate/v3_{other}.rs"
+        ),
+    }
+    wanted
+}
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    pyo3_build_config::use_pyo3_cfgs();
+    println!("cargo:rustc-check-cfg=cfg(cpython, values(\"3.11\", \"3.12\", \"3.13\"))");
+
+    let config = pyo3_build_config::get();
+    let python = config.executable().expect("the build needs a Python interpreter to build for");
+    println!("cargo:rerun-if-changed={python}");
+    let minor = config.target_abi().version().minor;
+    println!("cargo:rustc-cfg=cpython=\"3.{minor}\"");
+
+    let include = query(python, "import sysconfig; print(sysconfig.get_path('include'))");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let wanted = layout_of(minor);
+    let values = read_layout(&out, Path::new(&include), &wanted);
+
+    let mut text = String::new();
+    for (name, value) in values {
+        writeln!(text, "pub const {name}: usize = {value};").expect("writing to a String");
+    }
+    fs::write(out.join("layout.rs"), text).expect("OUT_DIR is writable");
+}
+
+fn query(python: &str, code: &str) -> String {
+    let output = Command::new(python).args(["-c", code]).output().expect("the interpreter runs");
+    assert!(output.status.success(), "{python} -c {code:?} failed");
+    String::from_utf8(output.stdout).expect("paths are UTF-8").trim().to_owned()
+}
+
+/// Compiles the wanted expressions as immediate operands and finds them in the assembly.
+fn read_layout(out: &Path, include: &Path, wanted: &[(&str, &str)]) -> Vec<(String, u64)> {
+    let mut source = String::from(
+        "#define Py_BUILD_CORE 1\n\
+         #include <Python.h>\n\
+         #include <stddef.h>\n\
+         #include \"internal/pycore_frame.h\"\n\
+         void layout(void) {\n",
+    );
+    for (name, expression) in wanted {
+        writeln!(
+            source,
+            "    __asm__ volatile(\"\\n@layout {name} %c0\" : : \"i\"((long)({expression})));"
+        )
+        .expect("writing to a String");
+    }
+    source.push_str("}\n");
+    let file = out.join("layout.c");
+    fs::write(&file, source).expect("OUT_DIR is writable");
+
+    let output = cc::Build::new()
+        .get_compiler()
+        .to_command()
+        .args(["-S", "-w", "-o", "-"])
+        .arg("-I")
+        .arg(include)
+        .arg("-I")
+        .arg(include.join("internal"))
+        .arg(&file)
+        .output()
+        .expect("a C compiler is there (cc)");
+    assert!(
+        output.status.success(),
+        "compiling against the headers in {} failed:\n{}",
+        include.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let assembly = String::from_utf8_lossy(&output.stdout);
+    let found: Vec<(String, u64)> = assembly
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("@layout "))
+        .map(|line| {
+            let (name, value) = line.split_once(' ').expect("name and value");
+            (name.to_owned(), value.trim_start_matches(['$', '#']).parse().expect("a number"))
+        })
+        .collect();
+    assert_eq!(found.len(), wanted.len(), "an offset is missing from the compiler's output");
+    found
+}

@@ -1,0 +1,342 @@
+//! `switch`, `throw` and the other methods.
+
+use super::exceptions;
+use super::object::{Payload, PyGreenlet, Status};
+use super::switch;
+use super::thread::Thread;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::CStr;
+use std::ptr;
+
+const SWITCH_DOC: &CStr = c"switch(*args, **kwargs)
+--
+
+Switches to this greenlet and returns what is passed to the switch that comes back.
+
+In a greenlet that has not started the arguments are passed to run. In one that has, its own
+switch() returns them: one argument as it is, several as a tuple, keywords as a dict, both as a
+pair; none as an empty tuple.
+
+A dead greenlet passes them on to its parent. greenlet.error is raised for a greenlet of another
+thread.";
+
+const THROW_DOC: &CStr = c"throw(typ=GreenletExit, val=None, tb=None)
+--
+
+Switches to this greenlet and raises an exception there at once.
+
+typ: an exception class or instance. val: the value, if typ is a class. tb: a traceback.
+In a greenlet that has not started, run is not called: the exception goes to the parent, and
+GreenletExit is returned by the parent's switch as a value.";
+
+const GETSTATE_DOC: &CStr = c"__getstate__()
+--
+
+Greenlets cannot be pickled or copied: raises TypeError.";
+
+/// A table that the interpreter reads and never writes.
+#[repr(transparent)]
+pub struct MethodTable<const N: usize>([ffi::PyMethodDef; N]);
+
+// SAFETY: never written; the pointers in it are to static strings and functions.
+unsafe impl<const N: usize> Sync for MethodTable<N> {}
+
+impl<const N: usize> MethodTable<N> {
+    pub const fn new(methods: [ffi::PyMethodDef; N]) -> Self {
+        Self(methods)
+    }
+}
+
+pub static METHODS: MethodTable<4> = MethodTable::new([
+    fast_keywords(c"switch", switch_method, SWITCH_DOC),
+    ffi::PyMethodDef {
+        ml_name: c"throw".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: throw_method },
+        ml_flags: ffi::METH_VARARGS,
+        ml_doc: THROW_DOC.as_ptr(),
+    },
+    ffi::PyMethodDef {
+        ml_name: c"__getstate__".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: getstate },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: GETSTATE_DOC.as_ptr(),
+    },
+    ffi::PyMethodDef::zeroed(),
+]);
+
+/// A method that takes its arguments without a tuple.
+pub const fn fast_keywords(
+    name: &'static CStr,
+    method: ffi::PyCFunctionFastWithKeywords,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: method },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// The dict of keyword arguments: a new reference, null if there are none.
+///
+/// # Safety
+///
+/// `values` holds one argument for each of `names`, a tuple or null.
+pub unsafe fn keywords(
+    values: *const *mut ffi::PyObject,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    if names.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: as the caller guarantees.
+    unsafe {
+        let count = ffi::PyTuple_GET_SIZE(names);
+        if count == 0 {
+            return ptr::null_mut();
+        }
+        let dict = ffi::PyDict_New();
+        for index in 0..count {
+            let name = ffi::PyTuple_GET_ITEM(names, index);
+            ffi::PyDict_SetItem(dict, name, *values.add(index as usize));
+        }
+        dict
+    }
+}
+
+/// The payload for positional and keyword arguments, given to a started greenlet or not.
+///
+/// # Safety
+///
+/// The vectorcall convention: `count` arguments, then one for each name.
+pub unsafe fn payload(
+    args: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> Payload {
+    // SAFETY: as the caller guarantees; new references are taken.
+    unsafe {
+        let kwargs = keywords(args.add(count), names);
+        if kwargs.is_null() && count == 1 {
+            // One argument means the same to a started and to a fresh greenlet.
+            let only = *args;
+            ffi::Py_INCREF(only);
+            return Payload::Value(only);
+        }
+        let tuple = ffi::PyTuple_New(count as ffi::Py_ssize_t);
+        for index in 0..count {
+            let item = *args.add(index);
+            ffi::Py_INCREF(item);
+            ffi::PyTuple_SET_ITEM(tuple, index as ffi::Py_ssize_t, item);
+        }
+        Payload::Args(tuple, kwargs)
+    }
+}
+
+/// The calling thread's record, if the greenlet may be switched to from it.
+pub fn thread_for<'a>(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<&'a Thread> {
+    let thread = greenlet.thread.get();
+    if Thread::try_get().is_some_and(|calling| ptr::eq(calling, thread)) {
+        // SAFETY: it is the calling thread's record.
+        return Ok(unsafe { &*thread });
+    }
+    // SAFETY: a greenlet keeps its thread's record alive.
+    if !thread.is_null() && unsafe { (*thread).has_ended() } {
+        return Err(exceptions::error(
+            py,
+            "cannot switch to a different thread (which happens to have exited)",
+        ));
+    }
+    Err(exceptions::error(py, "cannot switch to a different thread"))
+}
+
+/// Looks up `run` for a greenlet that is about to start, as an attribute: a subclass defines it,
+/// or the constructor was given it. With the greenlet package, too, a missing `run` is an error
+/// of the switch and leaves the greenlet unstarted.
+fn ensure_run(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<()> {
+    if !greenlet.run.get().is_null() {
+        return Ok(());
+    }
+    // SAFETY: a valid object and name.
+    let run = unsafe { ffi::PyObject_GetAttrString(greenlet.as_ptr(), c"run".as_ptr()) };
+    if run.is_null() {
+        return Err(PyErr::fetch(py));
+    }
+    if greenlet.status.get() != Status::Unstarted {
+        // The look-up ran code that started the greenlet.
+        // SAFETY: the new reference from above.
+        unsafe { ffi::Py_DECREF(run) };
+        return Ok(());
+    }
+    let old = greenlet.run.replace(run);
+    // SAFETY: owned or null.
+    unsafe { ffi::Py_XDECREF(old) };
+    Ok(())
+}
+
+unsafe extern "C" fn switch_method(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter passes a greenlet and arguments by the vectorcall convention.
+    unsafe {
+        let greenlet = &*this.cast::<PyGreenlet>();
+        match prepare(greenlet) {
+            Ok(thread) => {
+                switch::switch(thread, greenlet.as_greenlet(), payload(args, count as usize, names))
+            }
+            Err(error) => {
+                error.restore(Python::assume_attached());
+                ptr::null_mut()
+            }
+        }
+    }
+}
+
+/// Checks that a greenlet can be switched to, and finds what it is to run.
+#[inline]
+pub fn prepare<'a>(greenlet: &PyGreenlet) -> PyResult<&'a Thread> {
+    // SAFETY: the GIL is held.
+    let py = unsafe { Python::assume_attached() };
+    let thread = thread_for(py, greenlet)?;
+    if greenlet.status.get() == Status::Unstarted {
+        ensure_run(py, greenlet)?;
+    }
+    Ok(thread)
+}
+
+unsafe extern "C" fn throw_method(
+    this: *mut ffi::PyObject,
+    args: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter passes a greenlet and a tuple.
+    unsafe {
+        let py = Python::assume_attached();
+        let greenlet = &*this.cast::<PyGreenlet>();
+        let thrown = exception_from(py, args);
+        match thrown.and_then(|error| Ok((error, thread_for(py, greenlet)?))) {
+            Ok((error, thread)) => {
+                let target = greenlet.as_greenlet();
+                switch::switch(thread, target, Payload::Throw(error.into_ptr()))
+            }
+            Err(error) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+        }
+    }
+}
+
+/// The exception instance that the arguments of `throw` describe.
+///
+/// # Safety
+///
+/// `args` is a tuple.
+unsafe fn exception_from<'py>(
+    py: Python<'py>,
+    args: *mut ffi::PyObject,
+) -> PyResult<Bound<'py, PyAny>> {
+    let default = exceptions::greenlet_exit(py);
+    let mut kind = default.as_ptr();
+    // SAFETY: None lives forever.
+    let none = unsafe { ffi::Py_None() };
+    let (mut value, mut traceback) = (none, none);
+    // SAFETY: three places for three objects; borrowed from the tuple.
+    let (kind, value, traceback) = unsafe {
+        if ffi::PyArg_ParseTuple(
+            args,
+            c"|OOO:throw".as_ptr(),
+            &raw mut kind,
+            &raw mut value,
+            &raw mut traceback,
+        ) == 0
+        {
+            return Err(PyErr::fetch(py));
+        }
+        (
+            Bound::from_borrowed_ptr(py, kind),
+            Bound::from_borrowed_ptr(py, value),
+            Bound::from_borrowed_ptr(py, traceback),
+        )
+    };
+    instance_from(&kind, &value, &traceback)
+}
+
+/// An exception instance from a class or instance, a value and a traceback, as `raise` would
+/// make it.
+pub fn instance_from<'py>(
+    kind: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+    traceback: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = kind.py();
+    // SAFETY: type checks on valid objects.
+    let (is_traceback, is_class, is_instance) = unsafe {
+        (
+            ffi::PyTraceBack_Check(traceback.as_ptr()) != 0,
+            ffi::PyExceptionClass_Check(kind.as_ptr()) != 0,
+            ffi::PyExceptionInstance_Check(kind.as_ptr()) != 0,
+        )
+    };
+    if !traceback.is_none() && !is_traceback {
+        return Err(PyTypeError::new_err("throw() third argument must be a traceback object"));
+    }
+    let instance = if is_class {
+        // As PyErr_NormalizeException: an instance of the class is taken as it is, a tuple gives
+        // the arguments, None gives none.
+        if value.is_instance(kind)? {
+            value.clone()
+        } else if value.is_none() {
+            kind.call0()?
+        } else if let Ok(args) = value.cast::<pyo3::types::PyTuple>() {
+            kind.call1(args)?
+        } else {
+            kind.call1((value,))?
+        }
+    } else if is_instance {
+        if !value.is_none() {
+            return Err(PyTypeError::new_err("instance exception may not have a separate value"));
+        }
+        kind.clone()
+    } else {
+        return Err(PyTypeError::new_err(format!(
+            "exceptions must be classes, or instances, not {}",
+            kind.get_type().name()?
+        )));
+    };
+    // SAFETY: a class can return anything from its constructor.
+    if unsafe { ffi::PyExceptionInstance_Check(instance.as_ptr()) } == 0 {
+        return Err(PyTypeError::new_err(format!(
+            "calling {} should have returned an instance of BaseException, not {}",
+            kind.repr()?,
+            instance.get_type().name()?
+        )));
+    }
+    if is_traceback {
+        // SAFETY: an exception instance and a traceback.
+        if unsafe { ffi::PyException_SetTraceback(instance.as_ptr(), traceback.as_ptr()) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+    }
+    Ok(instance)
+}
+
+unsafe extern "C" fn getstate(
+    this: *mut ffi::PyObject,
+    _unused: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: a valid object; the format takes a C string.
+    unsafe {
+        ffi::PyErr_Format(
+            ffi::PyExc_TypeError,
+            c"cannot serialize '%s' object".as_ptr(),
+            (*ffi::Py_TYPE(this)).tp_name,
+        );
+    }
+    ptr::null_mut()
+}

@@ -1,0 +1,32 @@
+//! The raw greenlet: the greenlet package's API on stacks of our own.
+
+pub mod attributes;
+pub mod exceptions;
+pub mod methods;
+pub mod object;
+pub mod switch;
+pub mod thread;
+pub mod trace;
+pub mod types;
+
+use pyo3::prelude::*;
+
+/// getcurrent()
+/// --
+///
+/// The greenlet that runs in this thread. (As greenlet.getcurrent.)
+#[pyfunction]
+fn getcurrent(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    let current = thread::Thread::get(py)?.current();
+    // SAFETY: the running greenlet is alive.
+    Ok(unsafe { Bound::from_borrowed_ptr(py, current.as_ptr()) }.unbind())
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    exceptions::register(module)?;
+    types::register(module)?;
+    module.add_function(wrap_pyfunction!(getcurrent, module)?)?;
+    module.add_function(wrap_pyfunction!(trace::settrace, module)?)?;
+    module.add_function(wrap_pyfunction!(trace::gettrace, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,420 @@
+//! Switching between greenlets.
+//!
+//! A switch has two halves, on two stacks. The half that leaves resolves who is to run, hands
+//! over the payload through the thread's record, saves the interpreter's state into its greenlet
+//! and swaps stacks. The half that arrives loads its own greenlet's state, drops the reference to
+//! the one that left (which may collect it), and takes the payload. Each greenlet loads its
+//! own state, on its own stack: only there is it certain that the stack is in place.
+//!
+//! References: the thread's record owns the running greenlet. A suspended greenlet is owned by
+//! whoever will switch to it.
+
+use super::exceptions;
+use super::object::{Next, Payload, PyGreenlet, Status};
+use super::thread::Thread;
+use super::trace;
+use crate::errors::{raise, set_memory_error, take_raised};
+use greenloop_stack::Arena;
+use pyo3::ffi;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+/// Switches to `target` and returns what this greenlet is given when it is switched to again: a
+/// new reference, or null with an exception set.
+///
+/// # Safety
+///
+/// The GIL is held, `thread` is the calling thread's record, and `target` belongs to it. The
+/// caller keeps no borrow alive that code in another greenlet could reach.
+pub unsafe fn switch(
+    thread: &Thread,
+    target: *mut PyGreenlet,
+    payload: Payload,
+) -> *mut ffi::PyObject {
+    // SAFETY: passed on from the caller.
+    match unsafe { transfer(thread, target, payload) } {
+        Payload::Value(value) => value,
+        Payload::Throw(error) => {
+            raise(error);
+            ptr::null_mut()
+        }
+        Payload::Args(args, kwargs) => result_of(args, kwargs),
+    }
+}
+
+/// What `switch(*args, **kwargs)` returns in a greenlet that was already started: the only
+/// argument, the tuple of them, the dict of keywords, or a pair of both. Takes owned references.
+#[cold]
+fn result_of(args: *mut ffi::PyObject, kwargs: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: a tuple or null, a dict or null, both owned here.
+    unsafe {
+        if args.is_null() || ffi::PyTuple_GET_SIZE(args) == 0 {
+            if !kwargs.is_null() {
+                ffi::Py_XDECREF(args);
+                return kwargs;
+            }
+            if args.is_null() {
+                let none = ffi::Py_None();
+                ffi::Py_INCREF(none);
+                return none;
+            }
+            return args;
+        }
+        if kwargs.is_null() {
+            if ffi::PyTuple_GET_SIZE(args) == 1 {
+                let only = ffi::PyTuple_GET_ITEM(args, 0);
+                ffi::Py_INCREF(only);
+                ffi::Py_DECREF(args);
+                return only;
+            }
+            return args;
+        }
+        let pair = ffi::PyTuple_Pack(2, args, kwargs);
+        ffi::Py_DECREF(args);
+        ffi::Py_DECREF(kwargs);
+        pair
+    }
+}
+
+/// What a `switch()` that brings this payload returns; it must not be a `Throw`.
+pub fn into_result(payload: Payload) -> *mut ffi::PyObject {
+    match payload {
+        Payload::Value(value) => value,
+        Payload::Args(args, kwargs) => result_of(args, kwargs),
+        Payload::Throw(_) => unreachable!("the caller raises exceptions"),
+    }
+}
+
+/// As `switch`, but hands the payload over as it is.
+///
+/// # Safety
+///
+/// As for `switch`.
+#[inline]
+pub unsafe fn transfer(thread: &Thread, target: *mut PyGreenlet, payload: Payload) -> Payload {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        ffi::Py_INCREF(target.cast());
+        transfer_owned(thread, target, payload)
+    }
+}
+
+/// As `transfer`, but takes over the reference to the target.
+///
+/// # Safety
+///
+/// As for `switch`; the reference is owned by the caller.
+#[inline]
+pub unsafe fn transfer_owned(
+    thread: &Thread,
+    target: *mut PyGreenlet,
+    payload: Payload,
+) -> Payload {
+    thread.bury_orphans();
+    let (target, payload) = resolve(thread, target, payload);
+    let leaving = thread.current();
+    // SAFETY: `resolve` returns live greenlets of this thread; the rest is passed on.
+    unsafe {
+        if ptr::eq(target, leaving) {
+            ffi::Py_DECREF(target.cast());
+            return payload;
+        }
+        let target = &*target;
+        if target.status.get() == Status::Unstarted
+            && let Err(error) = settle(thread, leaving, target)
+        {
+            payload.discard();
+            ffi::Py_DECREF(target.as_ptr());
+            return error;
+        }
+        thread.payload.set(Some(payload));
+        thread.origin.set(leaving.as_greenlet());
+        thread.current.set(target.as_greenlet());
+        leaving.py.save(thread.state());
+        let arena = thread.arena.get();
+        if let Err(error) = Arena::switch_to(arena, &leaving.co, &target.co, 0, true) {
+            // Nobody left: undo, and report it here.
+            thread.current.set(leaving.as_greenlet());
+            thread.origin.set(ptr::null_mut());
+            ffi::Py_DECREF(target.as_ptr());
+            if let Some(payload) = thread.payload.take() {
+                payload.discard();
+            }
+            leaving.py.load(thread.state());
+            return memory_error(&error);
+        }
+        arrive(thread, leaving)
+    }
+}
+
+/// The arriving half: `here` was switched to.
+///
+/// # Safety
+///
+/// `here` is the running greenlet, its state is still in its object.
+#[inline(always)]
+unsafe fn arrive(thread: &Thread, here: &PyGreenlet) -> Payload {
+    // SAFETY: `here` runs, so its stack is in place; the state of whoever left has been saved.
+    unsafe {
+        here.py.load(thread.state());
+        let payload = thread.payload.take().expect("a switch brings a payload");
+        let origin = thread.origin.replace(ptr::null_mut());
+        let payload = if thread.trace.get().is_null() {
+            payload
+        } else {
+            trace::call(thread, origin, here, payload)
+        };
+        // May collect the greenlet that left, which may run code and switch.
+        ffi::Py_DECREF(origin.cast());
+        payload
+    }
+}
+
+/// Follows dead greenlets to their parents until there is one that can run. Throwing into one
+/// that has not started finishes it, as if it had raised at once. Takes and gives an owned
+/// reference.
+#[inline]
+fn resolve(thread: &Thread, target: *mut PyGreenlet, payload: Payload) -> Next {
+    // SAFETY: owned by the caller.
+    match unsafe { (*target).status.get() } {
+        Status::Active => (target, payload),
+        Status::Unstarted if !matches!(payload, Payload::Throw(_)) => (target, payload),
+        _ => resolve_to_parent(thread, target, payload),
+    }
+}
+
+#[cold]
+fn resolve_to_parent(
+    thread: &Thread,
+    mut target: *mut PyGreenlet,
+    mut payload: Payload,
+) -> Next {
+    loop {
+        // SAFETY: owned. The chain of parents ends at a main greenlet, which is active as long
+        // as its thread runs.
+        let greenlet = unsafe { &*target };
+        match greenlet.status.get() {
+            Status::Active => return (target, payload),
+            Status::Unstarted if !matches!(payload, Payload::Throw(_)) => return (target, payload),
+            Status::Unstarted => finish_unstarted(greenlet),
+            Status::Dead => {}
+        }
+        if let Payload::Throw(error) = payload {
+            payload = exit_to_value(error);
+        }
+        let parent = parent_or_main(greenlet, thread);
+        // SAFETY: the parent's new reference is taken before the child's is dropped.
+        unsafe {
+            ffi::Py_INCREF(parent.cast());
+            ffi::Py_DECREF(target.cast());
+        }
+        target = parent;
+    }
+}
+
+/// The parent, or the main greenlet if the collector has cleared it: borrowed.
+fn parent_or_main(greenlet: &PyGreenlet, thread: &Thread) -> *mut PyGreenlet {
+    let parent = greenlet.parent.get();
+    if parent.is_null() { thread.main() } else { parent }
+}
+
+fn finish_unstarted(greenlet: &PyGreenlet) {
+    greenlet.status.set(Status::Dead);
+    // SAFETY: an owned reference, cleared first.
+    unsafe { ffi::Py_XDECREF(greenlet.run.replace(ptr::null_mut())) };
+}
+
+/// `GreenletExit` that leaves a greenlet is its parent's result, not an error. Takes and gives an
+/// owned reference.
+pub fn exit_to_value(error: *mut ffi::PyObject) -> Payload {
+    if exceptions::is_greenlet_exit(error) {
+        Payload::Value(error)
+    } else {
+        Payload::Throw(error)
+    }
+}
+
+/// Gives a fresh greenlet its home and the state it starts with.
+///
+/// # Safety
+///
+/// `leaving` runs; `fresh` has not started.
+#[inline]
+unsafe fn settle(thread: &Thread, leaving: &PyGreenlet, fresh: &PyGreenlet) -> Result<(), Payload> {
+    // SAFETY: the arena is this thread's, and no borrow of it is alive elsewhere: nothing called
+    // from it switches. A greenlet does not move.
+    unsafe {
+        let arena = &mut *thread.arena.get();
+        let home = arena
+            .settle(&fresh.co, &leaving.co, enter)
+            .map_err(|error| memory_error(&error))?;
+        fresh.py.begin(home);
+    }
+    fresh.status.set(Status::Active);
+    Ok(())
+}
+
+#[cold]
+fn memory_error(error: &std::io::Error) -> Payload {
+    set_memory_error(&format!("no stack for a greenlet: {error}"));
+    Payload::Throw(take_raised())
+}
+
+/// The outermost function on every greenlet's stack.
+unsafe extern "C" fn enter(_arg: usize) -> ! {
+    // No unwinding past this frame: there is nothing above it.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let thread = Thread::try_get().expect("a greenlet runs in a thread with a record");
+        let here = thread.current();
+        // SAFETY: this greenlet was just switched to for the first time.
+        unsafe {
+            let first = arrive(thread, here);
+            let body = here.body.get();
+            let (target, payload) = body(here, first);
+            (thread, here, target, payload)
+        }
+    }));
+    let Ok((thread, here, target, payload)) = outcome else {
+        // The panic hook has printed what happened. State shared by all greenlets of the thread
+        // may be half-changed: going on would corrupt memory.
+        std::process::abort();
+    };
+    // SAFETY: the body is over; nothing on this stack has anything left to drop.
+    unsafe { leave_for_good(thread, here, target, payload) }
+}
+
+/// The end of a greenlet: goes on with `target` and never comes back.
+///
+/// # Safety
+///
+/// `here` runs and its body has returned.
+unsafe fn leave_for_good(
+    thread: &Thread,
+    here: &PyGreenlet,
+    target: *mut PyGreenlet,
+    payload: Payload,
+) -> ! {
+    here.status.set(Status::Dead);
+    let mut next = pass_by_hub(thread, target, payload);
+    // SAFETY: as for `transfer`; the greenlet's own stack stays usable after `leave` until the
+    // switch. A target that cannot be given a stack is finished with a MemoryError, which goes to
+    // its parent, as if the target had raised it.
+    unsafe {
+        // The greenlet's share of the thread state ends with it: what is left is its context.
+        here.py.save(thread.state());
+        ffi::Py_XDECREF(here.py.replace_context(ptr::null_mut()));
+        loop {
+            let (target, payload) = resolve(thread, next.0, next.1);
+            let target = &*target;
+            if target.status.get() == Status::Unstarted
+                && let Err(error) = settle(thread, here, target)
+            {
+                payload.discard();
+                finish_unstarted(target);
+                next = (target.as_greenlet(), error);
+                continue;
+            }
+            thread.payload.set(Some(payload));
+            thread.origin.set(here.as_greenlet());
+            thread.current.set(target.as_greenlet());
+            let arena = thread.arena.get();
+            (*arena).leave(&here.co);
+            if let Err(error) = Arena::switch_to(arena, &here.co, &target.co, 0, false) {
+                eprintln!("greenloop: no memory for the stack that greenlets are moved with: {error}");
+                std::process::abort();
+            }
+            unreachable!("a finished greenlet was switched to");
+        }
+    }
+}
+
+/// A greenlet that ends and leaves its hub a value leaves it nothing to do: the next in the ready
+/// queue can go on at once.
+#[inline]
+fn pass_by_hub(thread: &Thread, target: *mut PyGreenlet, payload: Payload) -> Next {
+    let hub = thread.hub.get();
+    if !ptr::eq(target.cast(), hub) || matches!(payload, Payload::Throw(_)) {
+        return (target, payload);
+    }
+    payload.discard();
+    // SAFETY: the reference to the hub is ours; the hub is the thread's.
+    unsafe {
+        let next = (*hub).next(thread);
+        ffi::Py_DECREF(target.cast());
+        next
+    }
+}
+
+/// The body of a raw greenlet: calls `run` and goes on with the parent.
+///
+/// # Safety
+///
+/// Called by `enter` only.
+pub unsafe fn run_body(here: &PyGreenlet, first: Payload) -> Next {
+    // SAFETY: owned references throughout.
+    let payload = unsafe {
+        let run = here.run.replace(ptr::null_mut());
+        match first {
+            // Thrown by a trace function before anything ran.
+            Payload::Throw(error) => {
+                ffi::Py_XDECREF(run);
+                exit_to_value(error)
+            }
+            first => {
+                let result = call(run, first);
+                ffi::Py_DECREF(run);
+                finished(result)
+            }
+        }
+    };
+    (parent_of(here), payload)
+}
+
+/// The payload for the parent, from what the call of `run` returned.
+pub fn finished(result: *mut ffi::PyObject) -> Payload {
+    if result.is_null() { exit_to_value(take_raised()) } else { Payload::Value(result) }
+}
+
+/// The greenlet to go on with after this one: an owned reference.
+pub fn parent_of(here: &PyGreenlet) -> *mut PyGreenlet {
+    // SAFETY: a greenlet that ran has a thread; parents are alive.
+    unsafe {
+        let parent = parent_or_main(here, &*here.thread.get());
+        ffi::Py_INCREF(parent.cast());
+        parent
+    }
+}
+
+/// Calls `run` with what the first switch brought.
+///
+/// # Safety
+///
+/// `run` is a callable or null.
+unsafe fn call(run: *mut ffi::PyObject, first: Payload) -> *mut ffi::PyObject {
+    // SAFETY: owned references, dropped after the call.
+    unsafe {
+        match first {
+            Payload::Value(value) => {
+                let result = ffi::PyObject_CallOneArg(run, value);
+                ffi::Py_DECREF(value);
+                result
+            }
+            Payload::Args(args, kwargs) => {
+                let result = if args.is_null() && kwargs.is_null() {
+                    ffi::PyObject_CallNoArgs(run)
+                } else if args.is_null() {
+                    let empty = ffi::PyTuple_New(0);
+                    let result = ffi::PyObject_Call(run, empty, kwargs);
+                    ffi::Py_DECREF(empty);
+                    result
+                } else {
+                    ffi::PyObject_Call(run, args, kwargs)
+                };
+                ffi::Py_XDECREF(args);
+                ffi::Py_XDECREF(kwargs);
+                result
+            }
+            Payload::Throw(_) => unreachable!("handled by the caller"),
+        }
+    }
+}

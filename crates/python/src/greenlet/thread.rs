@@ -1,0 +1,284 @@
+//! What each OS thread that uses greenlets has: its main greenlet, its stack slots, its hub.
+
+use super::object::{FrameHooks, Payload, PyGreenlet, Status};
+use super::types;
+use crate::hub::HubObject;
+use crate::pystate::ThreadState;
+use greenloop_stack::{Arena, Config};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{CStr, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// One OS thread's record. Greenlets keep it alive; it outlives the thread if they do.
+pub struct Thread {
+    state: ThreadState,
+    /// Owned; the record and its main greenlet keep each other until the thread ends.
+    main: Cell<*mut PyGreenlet>,
+    /// Owned. Everything below changes with the GIL held only.
+    pub current: Cell<*mut PyGreenlet>,
+    /// Whom the running greenlet was switched to from; owned until it is dropped right after the
+    /// switch, on the new stack.
+    pub origin: Cell<*mut PyGreenlet>,
+    pub payload: Cell<Option<Payload>>,
+    pub arena: UnsafeCell<Arena<FrameHooks>>,
+    /// Owned; null until something needs the hub.
+    pub hub: Cell<*mut HubObject>,
+    /// The function of `settrace`; owned or null.
+    pub trace: Cell<*mut ffi::PyObject>,
+    /// Set when the thread has ended.
+    ended: Cell<bool>,
+    /// Greenlets of this thread that were collected while suspended, in another thread. They are
+    /// finished here.
+    orphans: Mutex<Vec<usize>>,
+    has_orphans: AtomicBool,
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Thread> = const { Cell::new(ptr::null()) };
+}
+
+const CAPSULE_NAME: &CStr = c"greenloop.thread";
+
+impl Thread {
+    /// The calling thread's record, made on first use.
+    ///
+    /// # Errors
+    ///
+    /// When memory or address space for it is not to be had.
+    #[inline]
+    pub fn get(py: Python<'_>) -> PyResult<&'static Thread> {
+        let thread = CURRENT.get();
+        if thread.is_null() {
+            return Self::create(py);
+        }
+        // SAFETY: cleared before the record is released; a thread lives longer than what runs in
+        // it, hence 'static for code that runs in it.
+        Ok(unsafe { &*thread })
+    }
+
+    /// The calling thread's record if it has one.
+    #[inline]
+    pub fn try_get() -> Option<&'static Thread> {
+        let thread = CURRENT.get();
+        // SAFETY: as in `get`.
+        (!thread.is_null()).then(|| unsafe { &*thread })
+    }
+
+    #[cold]
+    fn create(py: Python<'_>) -> PyResult<&'static Thread> {
+        let arena = Arena::new(stack_config()?)
+            .map_err(|error| PyMemoryError::new_err(format!("stack slots: {error}")))?;
+        // SAFETY: the GIL is held, so there is a thread state.
+        let state = ThreadState::new(unsafe { ffi::PyThreadState_Get() });
+        let thread = Arc::new(Thread {
+            state,
+            main: Cell::new(ptr::null_mut()),
+            current: Cell::new(ptr::null_mut()),
+            origin: Cell::new(ptr::null_mut()),
+            payload: Cell::new(None),
+            arena: UnsafeCell::new(arena),
+            hub: Cell::new(ptr::null_mut()),
+            trace: Cell::new(ptr::null_mut()),
+            ended: Cell::new(false),
+            orphans: Mutex::new(Vec::new()),
+            has_orphans: AtomicBool::new(false),
+        });
+        let main = types::new_main_greenlet(py)?;
+        // SAFETY: `main` is a fresh greenlet, owned here; a main greenlet runs from the start.
+        unsafe {
+            (*main).thread.set(Arc::into_raw(Arc::clone(&thread)));
+            (*main).status.set(Status::Active);
+            thread.main.set(main);
+            ffi::Py_INCREF(main.cast());
+            thread.current.set(main);
+        }
+        let record = Arc::into_raw(thread);
+        // SAFETY: the capsule takes over the count of `record`. The thread state's dict is
+        // cleared when the thread ends, which runs the destructor.
+        unsafe {
+            let dict = ffi::PyThreadState_GetDict();
+            let capsule = ffi::PyCapsule_New(
+                record.cast_mut().cast::<c_void>(),
+                CAPSULE_NAME.as_ptr(),
+                Some(thread_ended),
+            );
+            if dict.is_null()
+                || capsule.is_null()
+                || ffi::PyDict_SetItemString(dict, CAPSULE_NAME.as_ptr(), capsule) != 0
+            {
+                ffi::Py_XDECREF(capsule);
+                return Err(PyErr::take(py).unwrap_or_else(|| {
+                    PyRuntimeError::new_err("this thread has no place for greenlet state")
+                }));
+            }
+            ffi::Py_DECREF(capsule);
+        }
+        CURRENT.set(record);
+        // SAFETY: as in `get`.
+        Ok(unsafe { &*record })
+    }
+
+    #[inline]
+    pub fn state(&self) -> ThreadState {
+        self.state
+    }
+
+    #[inline]
+    pub fn main(&self) -> *mut PyGreenlet {
+        self.main.get()
+    }
+
+    /// An owned reference to the main greenlet.
+    pub fn main_owned(&self) -> *mut PyGreenlet {
+        // SAFETY: alive as long as the thread.
+        unsafe { ffi::Py_INCREF(self.main.get().cast()) };
+        self.main.get()
+    }
+
+    /// The running greenlet.
+    #[inline]
+    pub fn current(&self) -> &PyGreenlet {
+        // SAFETY: set from creation on, and owned.
+        unsafe { &*self.current.get() }
+    }
+
+    /// Whether the thread has ended: its greenlets cannot be switched to any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Whether this is the calling thread's record.
+    #[inline]
+    pub fn is_calling(&self) -> bool {
+        ptr::eq(CURRENT.get(), self)
+    }
+
+    /// Takes in a greenlet that has to be finished here; called from another thread with an
+    /// owned reference.
+    pub fn adopt(&self, greenlet: *mut PyGreenlet) {
+        self.orphans
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(greenlet as usize);
+        self.has_orphans.store(true, Ordering::Release);
+        // SAFETY: the GIL is held; a hub is alive as long as it is set.
+        if let Some(hub) = unsafe { self.hub.get().as_ref() } {
+            hub.wake();
+        }
+    }
+
+    /// Drops the greenlets that other threads collected: with the last reference dropped here,
+    /// they are finished as if they had been collected here.
+    #[inline]
+    pub fn bury_orphans(&self) {
+        if self.has_orphans.load(Ordering::Relaxed) {
+            self.bury_orphans_now();
+        }
+    }
+
+    #[cold]
+    fn bury_orphans_now(&self) {
+        let orphans = std::mem::take(
+            &mut *self.orphans.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        self.has_orphans.store(false, Ordering::Relaxed);
+        for orphan in orphans {
+            // SAFETY: an owned reference given to `adopt`.
+            unsafe { types::drop_collected(orphan as *mut PyGreenlet) };
+        }
+    }
+
+    /// Sets a fresh greenlet's thread: it keeps the record alive.
+    pub fn own(&self, greenlet: &PyGreenlet) {
+        debug_assert!(greenlet.thread.get().is_null());
+        // SAFETY: `self` lives in an Arc.
+        unsafe { Arc::increment_strong_count(self) };
+        greenlet.thread.set(self);
+    }
+
+    /// Undoes `own`.
+    pub fn disown(greenlet: &PyGreenlet) {
+        let thread = greenlet.thread.replace(ptr::null());
+        if !thread.is_null() {
+            // SAFETY: a count taken by `own` (or at creation for a main greenlet).
+            unsafe { Arc::decrement_strong_count(thread) };
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        for orphan in std::mem::take(
+            self.orphans.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner),
+        ) {
+            // Nobody can run them any more; their thread's stacks go with this record.
+            // SAFETY: an owned reference given to `adopt`; dropping happens with the GIL held.
+            unsafe { ffi::Py_DECREF(orphan as *mut ffi::PyObject) };
+        }
+    }
+}
+
+/// Runs when a thread's state is cleared: at the end of the thread, with the GIL held.
+unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
+    // SAFETY: the capsule was made by `Thread::create` with an owned count.
+    let thread = unsafe {
+        let record = ffi::PyCapsule_GetPointer(capsule, CAPSULE_NAME.as_ptr());
+        Arc::from_raw(record.cast::<Thread>().cast_const())
+    };
+    let own_end = CURRENT.get() == Arc::as_ptr(&thread);
+    thread.bury_orphans();
+    // SAFETY: owned references, each cleared before it is dropped, because dropping can run code.
+    unsafe {
+        let hub = thread.hub.replace(ptr::null_mut());
+        if !hub.is_null() {
+            HubObject::thread_ended(hub);
+            ffi::Py_DECREF(hub.cast());
+        }
+        ffi::Py_XDECREF(thread.trace.replace(ptr::null_mut()));
+    }
+    thread.ended.set(true);
+    if own_end {
+        CURRENT.set(ptr::null());
+    } else {
+        // The interpreter goes down and clears the state of a thread that is still stopped
+        // somewhere, maybe on one of its slots: its stacks stay mapped.
+        // SAFETY: only ever adds a count.
+        unsafe { Arc::increment_strong_count(Arc::as_ptr(&thread)) };
+    }
+    // SAFETY: owned references; the main greenlet is over with its thread. `current` differs
+    // from `main` only if the thread was ended from outside.
+    unsafe {
+        let main = thread.main.get();
+        (*main).status.set(Status::Dead);
+        let current = thread.current.get();
+        ffi::Py_DECREF(current.cast());
+        ffi::Py_DECREF(main.cast());
+    }
+}
+
+/// Sizes of stack slots: the defaults, or what `GREENLOOP_STACK_SIZE` (bytes) and
+/// `GREENLOOP_STACK_SLOTS` ask for.
+fn stack_config() -> PyResult<Config> {
+    let mut config = Config::default();
+    let number = |name: &str| -> PyResult<Option<usize>> {
+        match std::env::var(name) {
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Ok(text) => text.trim().parse().map(Some).map_err(|_| {
+                PyRuntimeError::new_err(format!("{name} must be a whole number, not {text:?}"))
+            }),
+            Err(error) => Err(PyRuntimeError::new_err(format!("{name}: {error}"))),
+        }
+    };
+    if let Some(bytes) = number("GREENLOOP_STACK_SIZE")? {
+        config.stack_size = bytes.next_multiple_of(4096);
+    }
+    if let Some(slots) = number("GREENLOOP_STACK_SLOTS")? {
+        config.slots = slots;
+    }
+    Ok(config)
+}

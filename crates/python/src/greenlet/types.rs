@@ -1,0 +1,485 @@
+//! The type object `greenlet.greenlet`: making, collecting and freeing greenlets.
+
+use super::attributes::GETSET;
+use super::exceptions;
+use super::methods::METHODS;
+use super::object::{Body, Payload, PyGreenlet, Status};
+use super::switch::{self, run_body};
+use super::thread::Thread;
+use crate::errors::with_raised_saved;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+static GREENLET_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+
+/// The type object of raw greenlets.
+#[inline]
+pub fn greenlet_type() -> *mut ffi::PyTypeObject {
+    GREENLET_TYPE.load(Ordering::Relaxed)
+}
+
+/// Whether an object is a greenlet.
+#[inline]
+pub fn is_greenlet(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: valid objects and types.
+    unsafe { ffi::PyObject_TypeCheck(object, greenlet_type()) != 0 }
+}
+
+/// A class made from slots. Subclasses of greenlets share these parts of their specification.
+pub struct ClassSpec<'a> {
+    pub name: &'static CStr,
+    pub size: usize,
+    pub flags: std::ffi::c_ulong,
+    pub base: *mut ffi::PyTypeObject,
+    pub slots: &'a mut Vec<ffi::PyType_Slot>,
+}
+
+/// Makes a heap type; a new reference.
+pub fn make_class<'py>(py: Python<'py>, class: ClassSpec<'_>) -> PyResult<Bound<'py, PyAny>> {
+    class.slots.push(ffi::PyType_Slot { slot: 0, pfunc: ptr::null_mut() });
+    let mut spec = ffi::PyType_Spec {
+        name: class.name.as_ptr(),
+        basicsize: class.size as c_int,
+        itemsize: 0,
+        flags: class.flags as std::ffi::c_uint,
+        slots: class.slots.as_mut_ptr(),
+    };
+    // SAFETY: the specification is complete and ended by a zero slot; the tables that slots name
+    // are static.
+    unsafe {
+        let bases = class.base.cast::<ffi::PyObject>();
+        Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpecWithBases(&raw mut spec, bases))
+    }
+}
+
+pub fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot, pfunc }
+}
+
+const DOC: &CStr = c"greenlet(run=None, parent=None)
+--
+
+A coroutine with a stack of its own: plain code in it can be left and gone on with anywhere.
+
+run: the callable that the first switch calls; may also be set later or be defined by a subclass.
+parent: the greenlet that goes on when this one ends; the current one by default.
+(As greenlet.greenlet.)";
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    // The offsets of `__dict__` and weak references.
+    let mut members = vec![
+        member(c"__dictoffset__", PyGreenlet::DICT_OFFSET),
+        member(c"__weaklistoffset__", PyGreenlet::WEAKREFS_OFFSET),
+        // SAFETY: all zero is the end mark of a member table.
+        unsafe { std::mem::zeroed::<ffi::PyMemberDef>() },
+    ];
+    let mut slots = vec![
+        slot(ffi::Py_tp_doc, DOC.as_ptr().cast_mut().cast()),
+        slot(ffi::Py_tp_new, new as *mut c_void),
+        slot(ffi::Py_tp_init, init as *mut c_void),
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(ffi::Py_tp_finalize, finalize as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, clear as *mut c_void),
+        slot(ffi::Py_tp_repr, super::attributes::repr as *mut c_void),
+        slot(ffi::Py_nb_bool, super::attributes::is_active as *mut c_void),
+        slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
+        slot(ffi::Py_tp_getset, (&raw const GETSET).cast_mut().cast()),
+        slot(ffi::Py_tp_methods, (&raw const METHODS).cast_mut().cast()),
+    ];
+    let class = make_class(
+        py,
+        ClassSpec {
+            name: c"greenlet.greenlet",
+            size: size_of::<PyGreenlet>(),
+            flags: ffi::Py_TPFLAGS_DEFAULT
+                | ffi::Py_TPFLAGS_BASETYPE
+                | ffi::Py_TPFLAGS_HAVE_GC
+                | ffi::Py_TPFLAGS_IMMUTABLETYPE,
+            base: ptr::null_mut(),
+            slots: &mut slots,
+        },
+    )?;
+    let kind = class.as_ptr().cast::<ffi::PyTypeObject>();
+    // SAFETY: a fresh type, not in use yet.
+    unsafe { (*kind).tp_vectorcall = Some(vectorcall) };
+    for name in ["error", "GreenletExit"] {
+        let value = module.getattr(name)?;
+        // SAFETY: the type's own dict, filled before the type is used; immutable for Python code.
+        unsafe {
+            ffi::PyDict_SetItem((*kind).tp_dict, name_object(py, name).as_ptr(), value.as_ptr());
+        }
+    }
+    for (name, function) in [
+        ("getcurrent", wrap_pyfunction!(super::getcurrent, module)?),
+        ("settrace", wrap_pyfunction!(super::trace::settrace, module)?),
+        ("gettrace", wrap_pyfunction!(super::trace::gettrace, module)?),
+    ] {
+        // SAFETY: as above. A built-in function is no descriptor: it stays static.
+        unsafe {
+            ffi::PyDict_SetItem((*kind).tp_dict, name_object(py, name).as_ptr(), function.as_ptr());
+        }
+    }
+    // SAFETY: the type was changed above.
+    unsafe { ffi::PyType_Modified(kind) };
+    GREENLET_TYPE.store(kind, Ordering::Relaxed);
+    module.add("greenlet", class)
+}
+
+fn name_object<'py>(py: Python<'py>, name: &str) -> Bound<'py, pyo3::types::PyString> {
+    pyo3::types::PyString::intern(py, name)
+}
+
+fn member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
+    ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: offset as ffi::Py_ssize_t,
+        flags: ffi::Py_READONLY,
+        doc: ptr::null(),
+    }
+}
+
+/// Allocates a greenlet of `kind` with this thread and its current greenlet as the parent.
+///
+/// Returns a new reference, or null with an exception set.
+///
+/// # Safety
+///
+/// `kind` is the greenlet type or a subtype.
+pub unsafe fn allocate(kind: *mut ffi::PyTypeObject, body: Body) -> *mut PyGreenlet {
+    // SAFETY: the GIL is held.
+    let py = unsafe { Python::assume_attached() };
+    let thread = match Thread::get(py) {
+        Ok(thread) => thread,
+        Err(error) => {
+            error.restore(py);
+            return ptr::null_mut();
+        }
+    };
+    // SAFETY: a fresh object of at least the size of PyGreenlet.
+    unsafe {
+        let object = ffi::PyType_GenericAlloc(kind, 0).cast::<PyGreenlet>();
+        if object.is_null() {
+            return ptr::null_mut();
+        }
+        PyGreenlet::init(object, body);
+        thread.own(&*object);
+        let parent = thread.current();
+        ffi::Py_INCREF(parent.as_ptr());
+        (*object).parent.set(parent.as_greenlet());
+        object
+    }
+}
+
+/// The greenlet that a thread starts with; it has no thread and no parent yet.
+pub fn new_main_greenlet(py: Python<'_>) -> PyResult<*mut PyGreenlet> {
+    // SAFETY: a fresh object of the greenlet type.
+    unsafe {
+        let object = ffi::PyType_GenericAlloc(greenlet_type(), 0).cast::<PyGreenlet>();
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        PyGreenlet::init(object, run_body);
+        Ok(object)
+    }
+}
+
+unsafe extern "C" fn new(
+    kind: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this for the greenlet type and its subtypes.
+    unsafe { allocate(kind, run_body).cast() }
+}
+
+unsafe extern "C" fn init(
+    this: *mut ffi::PyObject,
+    args: *mut ffi::PyObject,
+    kwargs: *mut ffi::PyObject,
+) -> c_int {
+    let mut run: *mut ffi::PyObject = ptr::null_mut();
+    let mut parent: *mut ffi::PyObject = ptr::null_mut();
+    let names = [c"run".as_ptr(), c"parent".as_ptr(), ptr::null()];
+    // SAFETY: the interpreter passes a tuple and a dict or null; two places for two objects.
+    unsafe {
+        if ffi::PyArg_ParseTupleAndKeywords(
+            args,
+            kwargs,
+            c"|OO:greenlet".as_ptr(),
+            names.as_ptr().cast_mut().cast(),
+            &raw mut run,
+            &raw mut parent,
+        ) == 0
+        {
+            return -1;
+        }
+        set_up(&*this.cast(), run, parent)
+    }
+}
+
+/// What `__init__` does; `run` and `parent` are borrowed, null or None for not given.
+unsafe fn set_up(
+    greenlet: &PyGreenlet,
+    run: *mut ffi::PyObject,
+    parent: *mut ffi::PyObject,
+) -> c_int {
+    // SAFETY: valid objects or null.
+    unsafe {
+        if !run.is_null()
+            && run != ffi::Py_None()
+            && super::attributes::set_run(greenlet.as_ptr(), run, ptr::null_mut()) != 0
+        {
+            return -1;
+        }
+        if !parent.is_null()
+            && parent != ffi::Py_None()
+            && super::attributes::set_parent(greenlet.as_ptr(), parent, ptr::null_mut()) != 0
+        {
+            return -1;
+        }
+    }
+    0
+}
+
+/// `greenlet(run, parent)` without an argument tuple.
+unsafe extern "C" fn vectorcall(
+    kind: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the vectorcall convention: `nargs` positional arguments, then one for each name.
+    unsafe {
+        let count = ffi::PyVectorcall_NARGS(nargsf) as usize;
+        if !names.is_null() || count > 2 {
+            let result = allocate(kind.cast(), run_body).cast::<ffi::PyObject>();
+            if result.is_null() {
+                return result;
+            }
+            let tuple = ffi::PyTuple_New(count as ffi::Py_ssize_t);
+            for index in 0..count {
+                let item = *args.add(index);
+                ffi::Py_INCREF(item);
+                ffi::PyTuple_SET_ITEM(tuple, index as ffi::Py_ssize_t, item);
+            }
+            let dict = super::methods::keywords(args.add(count), names);
+            let status = init(result, tuple, dict);
+            ffi::Py_DECREF(tuple);
+            ffi::Py_XDECREF(dict);
+            if status != 0 {
+                ffi::Py_DECREF(result);
+                return ptr::null_mut();
+            }
+            return result;
+        }
+        let greenlet = allocate(kind.cast(), run_body);
+        if greenlet.is_null() {
+            return ptr::null_mut();
+        }
+        let run = if count > 0 { *args } else { ptr::null_mut() };
+        let parent = if count > 1 { *args.add(1) } else { ptr::null_mut() };
+        if set_up(&*greenlet, run, parent) != 0 {
+            ffi::Py_DECREF(greenlet.cast());
+            return ptr::null_mut();
+        }
+        greenlet.cast()
+    }
+}
+
+/// Visits the references of a greenlet.
+///
+/// # Safety
+///
+/// As the interpreter calls `tp_traverse`.
+pub unsafe extern "C" fn traverse(
+    this: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: the interpreter passes a greenlet; all references are valid or null. The frames
+    // of a suspended greenlet are not visited: their references are on its stack.
+    unsafe {
+        let greenlet = &*this.cast::<PyGreenlet>();
+        let context =
+            if greenlet.is_suspended() { greenlet.py.context() } else { ptr::null_mut() };
+        for object in [
+            ffi::Py_TYPE(this).cast::<ffi::PyObject>(),
+            greenlet.run.get(),
+            greenlet.parent.get().cast(),
+            greenlet.dict.get(),
+            context,
+        ] {
+            if !object.is_null() {
+                let status = visit(object, arg);
+                if status != 0 {
+                    return status;
+                }
+            }
+        }
+    }
+    0
+}
+
+/// Drops references that can be part of a cycle.
+///
+/// # Safety
+///
+/// As the interpreter calls `tp_clear`.
+pub unsafe extern "C" fn clear(this: *mut ffi::PyObject) -> c_int {
+    // SAFETY: owned references, each cleared before it is dropped.
+    unsafe {
+        let greenlet = &*this.cast::<PyGreenlet>();
+        ffi::Py_XDECREF(greenlet.run.replace(ptr::null_mut()));
+        ffi::Py_XDECREF(greenlet.parent.replace(ptr::null_mut()).cast());
+        ffi::Py_XDECREF(greenlet.dict.replace(ptr::null_mut()));
+        if !greenlet.is_running() {
+            ffi::Py_XDECREF(greenlet.py.replace_context(ptr::null_mut()));
+        }
+    }
+    0
+}
+
+/// Called when nobody holds the greenlet any more: one that is suspended in the middle is ended
+/// by `GreenletExit`, so that its `finally` blocks run and its references are dropped.
+///
+/// # Safety
+///
+/// As the interpreter calls `tp_finalize`.
+pub unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
+    // SAFETY: the interpreter passes a greenlet.
+    let greenlet = unsafe { &*this.cast::<PyGreenlet>() };
+    if greenlet.status.get() != Status::Active || greenlet.is_running() || greenlet.is_main() {
+        return;
+    }
+    // SAFETY: a greenlet that started has a thread.
+    let thread = unsafe { &*greenlet.thread.get() };
+    if thread.has_ended() || interpreter_is_finalizing() {
+        return;
+    }
+    if !thread.is_calling() {
+        // SAFETY: the new reference is handed on; it brings the object back to life.
+        unsafe { ffi::Py_INCREF(this) };
+        thread.adopt(greenlet.as_greenlet());
+        return;
+    }
+    with_raised_saved(|| end_suspended(thread, greenlet));
+}
+
+/// Drops the reference that `Thread::adopt` took, in the greenlet's own thread. Finalizers run
+/// once only, so the greenlet is ended here if this was the last one.
+///
+/// # Safety
+///
+/// The reference is owned by the caller; the calling thread is the greenlet's.
+pub unsafe fn drop_collected(greenlet: *mut PyGreenlet) {
+    // SAFETY: as the caller guarantees.
+    unsafe {
+        let object = greenlet.cast::<ffi::PyObject>();
+        if ffi::Py_REFCNT(object) == 1
+            && (*greenlet).is_suspended()
+            && !interpreter_is_finalizing()
+        {
+            with_raised_saved(|| end_suspended(&*(*greenlet).thread.get(), &*greenlet));
+        }
+        ffi::Py_DECREF(object);
+    }
+}
+
+fn end_suspended(thread: &Thread, greenlet: &PyGreenlet) {
+    // SAFETY: the GIL is held; owned references; the greenlet is suspended in this thread. It
+    // comes back here when it ends, because this greenlet is made its parent.
+    unsafe {
+        let py = Python::assume_attached();
+        let current = thread.current();
+        ffi::Py_INCREF(current.as_ptr());
+        let parent = greenlet.parent.replace(current.as_greenlet());
+        ffi::Py_XDECREF(parent.cast());
+        let exit = ffi::PyObject_CallNoArgs(exceptions::greenlet_exit(py).as_ptr());
+        if exit.is_null() {
+            ffi::PyErr_WriteUnraisable(greenlet.as_ptr());
+            return;
+        }
+        let result = switch::switch(thread, greenlet.as_greenlet(), Payload::Throw(exit));
+        if result.is_null() {
+            ffi::PyErr_WriteUnraisable(greenlet.as_ptr());
+        } else {
+            ffi::Py_DECREF(result);
+        }
+    }
+}
+
+fn interpreter_is_finalizing() -> bool {
+    #[cfg(cpython = "3.13")]
+    // SAFETY: may be called at any time.
+    unsafe {
+        ffi::Py_IsFinalizing() != 0
+    }
+    #[cfg(not(cpython = "3.13"))]
+    {
+        unsafe extern "C" {
+            fn _Py_IsFinalizing() -> c_int;
+        }
+        // SAFETY: exported by these versions; may be called at any time.
+        unsafe { _Py_IsFinalizing() != 0 }
+    }
+}
+
+/// Frees a greenlet. Subtypes drop their own fields and end with this.
+///
+/// # Safety
+///
+/// As the interpreter calls `tp_dealloc`.
+pub unsafe extern "C" fn dealloc(this: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone. The finalizer may bring the object back.
+    unsafe {
+        if ffi::PyObject_CallFinalizerFromDealloc(this) < 0 {
+            return;
+        }
+        free(this);
+    }
+}
+
+/// The part of `dealloc` after the finalizer.
+///
+/// # Safety
+///
+/// The last reference is gone and the finalizer has run.
+pub unsafe fn free(this: *mut ffi::PyObject) {
+    // SAFETY: nobody else reaches the object any more.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(this.cast());
+        let greenlet = &*this.cast::<PyGreenlet>();
+        if !greenlet.weakrefs.is_null() {
+            ffi::PyObject_ClearWeakRefs(this);
+        }
+        give_up(greenlet);
+        clear(this);
+        Thread::disown(greenlet);
+        let kind = ffi::Py_TYPE(this);
+        let free = (*kind).tp_free.expect("every type has tp_free");
+        free(this.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
+/// Takes the stack of a greenlet that will not run again. What its frames own is not dropped:
+/// this is for threads that have ended, interpreters that go down and greenlets that would not
+/// end when asked to.
+unsafe fn give_up(greenlet: &PyGreenlet) {
+    let thread = greenlet.thread.get();
+    if greenlet.status.get() == Status::Active && !greenlet.is_main() && !thread.is_null() {
+        // SAFETY: suspended for good; frees what lies outside the slot. The arena belongs to
+        // another thread only if that one has ended, or has adopted the greenlet before.
+        unsafe {
+            greenlet.py.abandon();
+            (*(*thread).arena.get()).release(&greenlet.co);
+        }
+        greenlet.status.set(Status::Dead);
+    }
+}

@@ -1,0 +1,396 @@
+//! The Python class `_core.Hub`; `greenloop.hub.Hub` builds on it.
+
+use super::HubObject;
+use super::loop_object::Loop;
+use super::queue::Entry;
+use super::wait::{self, Wait};
+use crate::greenlet::attributes::{END, GetSetTable, attribute};
+use crate::greenlet::methods::{MethodTable, fast_keywords, instance_from};
+use crate::greenlet::object::PyGreenlet;
+use crate::greenlet::thread::Thread;
+use crate::greenlet::types::{self, ClassSpec, slot};
+use crate::time::deadline_after;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+type Object = *mut ffi::PyObject;
+
+static HUB_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+
+pub fn is_hub(object: Object) -> bool {
+    // SAFETY: valid objects and types.
+    unsafe { ffi::PyObject_TypeCheck(object, HUB_TYPE.load(Ordering::Relaxed)) != 0 }
+}
+
+const DOC: &CStr = c"Hub()
+--
+
+The greenlet that runs the event loop of a thread. `greenloop.get_hub()` makes it when it is first
+needed.";
+
+static METHODS: MethodTable<2> = MethodTable::new([
+    fast_keywords(
+        c"switch",
+        switch,
+        c"switch()
+--
+
+Parks the running greenlet until somebody switches to it, and returns what is passed then.
+
+Raises BlockingSwitchOutError in the hub itself, and LoopExit in the main greenlet if nothing can
+become ready any more. (As gevent.hub.Hub.switch.)",
+    ),
+    ffi::PyMethodDef::zeroed(),
+]);
+
+static GETSET: GetSetTable<4> = GetSetTable::new([
+    attribute(c"loop", get_loop, None, c"The event loop."),
+    attribute(c"dead", get_dead, None, c"Whether the hub has been destroyed."),
+    attribute(
+        c"switch_interval",
+        get_switch_interval,
+        Some(set_switch_interval),
+        c"Seconds that ready greenlets may run before descriptors and timers are looked at.",
+    ),
+    END,
+]);
+
+/// # Safety
+///
+/// The interpreter checked that `this` is a hub.
+unsafe fn hub<'a>(this: Object) -> &'a HubObject {
+    // SAFETY: as the caller guarantees.
+    unsafe { &*this.cast() }
+}
+
+fn attached<'py>() -> Python<'py> {
+    // SAFETY: slots are called with the GIL held.
+    unsafe { Python::assume_attached() }
+}
+
+unsafe extern "C" fn new(kind: *mut ffi::PyTypeObject, _args: Object, _kwargs: Object) -> Object {
+    // SAFETY: called for the hub type and its subtypes.
+    unsafe { HubObject::allocate(attached(), kind) }
+}
+
+unsafe extern "C" fn init(_this: Object, _args: Object, _kwargs: Object) -> c_int {
+    0
+}
+
+unsafe extern "C" fn switch(
+    _this: Object,
+    _args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object {
+    let py = attached();
+    if count != 0 || !names.is_null() {
+        PyTypeError::new_err("Hub.switch() takes no arguments").restore(py);
+        return ptr::null_mut();
+    }
+    wait::park_raw(py)
+}
+
+unsafe extern "C" fn get_loop(this: Object, _: *mut c_void) -> Object {
+    // SAFETY: see `hub`.
+    let hub = unsafe { hub(this) };
+    let py = attached();
+    if hub.loop_object.get().is_null() {
+        // SAFETY: a valid object.
+        let owner = unsafe { Bound::from_borrowed_ptr(py, this) };
+        match Py::new(py, Loop::new(owner.unbind())) {
+            Ok(made) => hub.loop_object.set(made.into_ptr()),
+            Err(error) => {
+                error.restore(py);
+                return ptr::null_mut();
+            }
+        }
+    }
+    // SAFETY: owned by the hub.
+    unsafe { ffi::Py_INCREF(hub.loop_object.get()) };
+    hub.loop_object.get()
+}
+
+unsafe extern "C" fn get_dead(this: Object, _: *mut c_void) -> Object {
+    // SAFETY: see `hub`; makes a bool.
+    unsafe { ffi::PyBool_FromLong(hub(this).destroyed.get().into()) }
+}
+
+unsafe extern "C" fn get_switch_interval(this: Object, _: *mut c_void) -> Object {
+    // SAFETY: see `hub`; makes a float.
+    unsafe { ffi::PyFloat_FromDouble(hub(this).switch_interval.get() as f64 / 1e9) }
+}
+
+unsafe extern "C" fn set_switch_interval(this: Object, value: Object, _: *mut c_void) -> c_int {
+    if value.is_null() {
+        PyTypeError::new_err("can't delete attribute").restore(attached());
+        return -1;
+    }
+    // SAFETY: a valid object; see `hub`.
+    unsafe {
+        let seconds = ffi::PyFloat_AsDouble(value);
+        if !ffi::PyErr_Occurred().is_null() {
+            return -1;
+        }
+        hub(this).switch_interval.set((seconds.max(0.0) * 1e9) as u64);
+    }
+    0
+}
+
+unsafe extern "C" fn traverse(this: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: the interpreter passes a hub. What the queue and the reactor hold is not visited:
+    // it is to run, so it is in use.
+    unsafe {
+        let object = hub(this).loop_object.get();
+        if !object.is_null() {
+            let status = visit(object, arg);
+            if status != 0 {
+                return status;
+            }
+        }
+        types::traverse(this, visit, arg)
+    }
+}
+
+unsafe extern "C" fn clear(this: Object) -> c_int {
+    // SAFETY: owned, cleared before it is dropped.
+    unsafe {
+        ffi::Py_XDECREF(hub(this).loop_object.replace(ptr::null_mut()));
+        types::clear(this)
+    }
+}
+
+unsafe extern "C" fn dealloc(this: Object) {
+    // SAFETY: the last reference is gone; each field is dropped once, before the greenlet is.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(this.cast());
+        let object = this.cast::<HubObject>();
+        (*object).drop_work();
+        ffi::Py_XDECREF((*object).loop_object.replace(ptr::null_mut()));
+        ptr::drop_in_place(&raw mut (*object).ready);
+        ptr::drop_in_place(&raw mut (*object).reactor);
+        ptr::drop_in_place(&raw mut (*object).fired);
+        ptr::drop_in_place(&raw mut (*object).inbox);
+        types::free(this);
+    }
+}
+
+/// get_hub()
+/// --
+///
+/// The hub of this thread, made if there is none.
+#[pyfunction]
+fn get_hub(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let hub = HubObject::get(py)?;
+    // SAFETY: the hub is alive.
+    Ok(unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()) })
+}
+
+/// get_hub_if_exists()
+/// --
+///
+/// The hub of this thread, or None if it has none.
+#[pyfunction]
+fn get_hub_if_exists(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let hub = Thread::try_get()?.hub.get();
+    // SAFETY: owned by the thread's record.
+    (!hub.is_null()).then(|| unsafe { Bound::from_borrowed_ptr(py, hub.cast()) })
+}
+
+/// set_hub(hub)
+/// --
+///
+/// Makes `hub` the hub of this thread; None leaves the thread without one.
+#[pyfunction]
+fn set_hub(py: Python<'_>, hub: Bound<'_, PyAny>) -> PyResult<()> {
+    let thread = Thread::get(py)?;
+    if hub.is_none() {
+        let old = thread.hub.replace(ptr::null_mut());
+        // SAFETY: an owned reference or null.
+        unsafe { ffi::Py_XDECREF(old.cast()) };
+        return Ok(());
+    }
+    if !is_hub(hub.as_ptr()) {
+        return Err(PyTypeError::new_err(format!("expected a Hub, not {}", hub.get_type().name()?)));
+    }
+    HubObject::install(thread, &hub)
+}
+
+/// _set_hub_class(cls)
+/// --
+///
+/// The class that `get_hub` makes hubs of; set once by greenloop.hub.
+#[pyfunction]
+fn _set_hub_class(py: Python<'_>, class: Bound<'_, PyAny>) {
+    HubObject::set_class(py, class);
+}
+
+/// sleep(seconds=0, ref=True)
+/// --
+///
+/// Lets others run, and goes on after `seconds` at the earliest. With 0 or less: as soon as
+/// everything that is ready now has run. With `ref` false, the loop may end meanwhile.
+/// (As gevent.sleep.)
+#[pyfunction]
+#[pyo3(signature = (seconds = 0.0, r#ref = true))]
+fn sleep(py: Python<'_>, seconds: f64, r#ref: bool) -> PyResult<()> {
+    if seconds.is_nan() {
+        return Err(pyo3::exceptions::PyValueError::new_err("sleep length must not be nan"));
+    }
+    let wait = Wait::begin(py, ptr::null_mut())?;
+    if seconds <= 0.0 {
+        wait.ticket().wake(wait::Reason::Notified);
+        return wait.park(None, None).into_result().map(drop);
+    }
+    let deadline = deadline_after(seconds);
+    if !r#ref {
+        let hub = wait.hub();
+        hub.change_unreferenced(true);
+        let woken = wait.park(None, Some(deadline));
+        hub.change_unreferenced(false);
+        return woken.into_result().map(drop);
+    }
+    wait.park(None, Some(deadline)).into_result().map(drop)
+}
+
+/// _throw_later(greenlet, typ, val=None, tb=None)
+/// --
+///
+/// Throws an exception into a greenlet when its turn comes; from any thread.
+#[pyfunction]
+#[pyo3(signature = (greenlet, typ, val = None, tb = None))]
+fn _throw_later<'py>(
+    py: Python<'py>,
+    greenlet: Bound<'py, PyAny>,
+    typ: Bound<'py, PyAny>,
+    val: Option<Bound<'py, PyAny>>,
+    tb: Option<Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    let none = py.None().into_bound(py);
+    let error = instance_from(&typ, val.as_ref().unwrap_or(&none), tb.as_ref().unwrap_or(&none))?;
+    let target = greenlet_argument(&greenlet)?;
+    // SAFETY: a greenlet has a thread; its hub, if there is one, is alive.
+    unsafe {
+        let thread = &*(*target).thread.get();
+        let hub = if thread.is_calling() {
+            HubObject::of(py, thread)?
+        } else {
+            thread.hub.get().as_ref().ok_or_else(|| {
+                crate::exceptions::invalid_thread_use(py, "the greenlet's thread has no hub")
+            })?
+        };
+        let greenlet = greenlet.into_ptr().cast();
+        hub.push(thread, Entry::Throw { greenlet, error: error.into_ptr() });
+    }
+    Ok(())
+}
+
+/// The greenlet behind an argument.
+pub fn greenlet_argument(object: &Bound<'_, PyAny>) -> PyResult<*mut PyGreenlet> {
+    if types::is_greenlet(object.as_ptr()) {
+        return Ok(object.as_ptr().cast());
+    }
+    Err(PyTypeError::new_err(format!("expected a greenlet, not {}", object.get_type().name()?)))
+}
+
+/// _switch_later(greenlet, value=None)
+/// --
+///
+/// Switches to a greenlet with a value when its turn comes; from any thread.
+#[pyfunction]
+#[pyo3(signature = (greenlet, value = None))]
+fn _switch_later<'py>(
+    py: Python<'py>,
+    greenlet: Bound<'py, PyAny>,
+    value: Option<Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    let target = greenlet_argument(&greenlet)?;
+    let value = value.map_or_else(|| py.None().into_ptr(), Bound::into_ptr);
+    // SAFETY: a greenlet has a thread; its hub, if there is one, is alive.
+    unsafe {
+        let thread = &*(*target).thread.get();
+        let hub = thread.hub.get().as_ref().map_or_else(|| HubObject::of(py, thread), Ok)?;
+        hub.push(thread, Entry::Switch { greenlet: greenlet.into_ptr().cast(), value });
+    }
+    Ok(())
+}
+
+/// _join_hub(hub, timeout=None)
+/// --
+///
+/// Waits until the loop has nothing left to do. True if so, False after `timeout` seconds.
+#[pyfunction]
+#[pyo3(signature = (hub, timeout = None))]
+fn _join_hub(py: Python<'_>, hub: Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
+    let wait = Wait::begin(py, hub.as_ptr())?;
+    let object = wait.hub();
+    let deadline = timeout.map(deadline_after);
+    // The timeout itself is no work.
+    if deadline.is_some() {
+        object.change_unreferenced(true);
+    }
+    let woken = wait.park(Some(&object.joining), deadline);
+    if deadline.is_some() {
+        object.change_unreferenced(false);
+    }
+    Ok(woken.into_result()? == wait::Reason::Notified)
+}
+
+/// _destroy_hub(hub)
+/// --
+///
+/// Drops what the hub would still run, and everything it waits for.
+#[pyfunction]
+fn _destroy_hub(hub: Bound<'_, PyAny>) -> PyResult<()> {
+    if !is_hub(hub.as_ptr()) {
+        return Err(PyTypeError::new_err("expected a Hub"));
+    }
+    // SAFETY: checked to be a hub.
+    unsafe { (*hub.as_ptr().cast::<HubObject>()).drop_work() };
+    Ok(())
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let mut slots = vec![
+        slot(ffi::Py_tp_doc, DOC.as_ptr().cast_mut().cast()),
+        slot(ffi::Py_tp_new, new as *mut c_void),
+        slot(ffi::Py_tp_init, init as *mut c_void),
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, clear as *mut c_void),
+        slot(ffi::Py_tp_getset, (&raw const GETSET).cast_mut().cast()),
+        slot(ffi::Py_tp_methods, (&raw const METHODS).cast_mut().cast()),
+    ];
+    let class = types::make_class(
+        py,
+        ClassSpec {
+            name: c"greenloop._core.Hub",
+            size: size_of::<HubObject>(),
+            flags: ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC,
+            base: types::greenlet_type(),
+            slots: &mut slots,
+        },
+    )?;
+    HUB_TYPE.store(class.as_ptr().cast(), Ordering::Relaxed);
+    module.add("Hub", class)?;
+    for function in [
+        wrap_pyfunction!(get_hub, module)?,
+        wrap_pyfunction!(get_hub_if_exists, module)?,
+        wrap_pyfunction!(set_hub, module)?,
+        wrap_pyfunction!(_set_hub_class, module)?,
+        wrap_pyfunction!(sleep, module)?,
+        wrap_pyfunction!(_throw_later, module)?,
+        wrap_pyfunction!(_switch_later, module)?,
+        wrap_pyfunction!(_join_hub, module)?,
+        wrap_pyfunction!(_destroy_hub, module)?,
+    ] {
+        module.add_function(function)?;
+    }
+    Ok(())
+}
+

@@ -1,0 +1,106 @@
+//! The ready queue: what is to run, in the order it became ready.
+
+use crate::greenlet::object::{Payload, PyGreenlet, Status};
+use pyo3::ffi;
+use std::collections::VecDeque;
+use std::ptr;
+
+/// Something to run. All pointers are owned references.
+pub enum Entry {
+    /// A parked greenlet that was woken from the wait with this number.
+    Resume { greenlet: *mut PyGreenlet, number: u32 },
+    /// A greenlet to switch to without arguments, if it has not started yet.
+    Start { greenlet: *mut PyGreenlet },
+    /// A greenlet to switch to with a value, whatever it is doing.
+    Switch { greenlet: *mut PyGreenlet, value: *mut ffi::PyObject },
+    /// An exception instance to throw into a greenlet, unless it has ended.
+    Throw { greenlet: *mut PyGreenlet, error: *mut ffi::PyObject },
+    /// A callback object (see `callback`) to run in the hub.
+    Call { callback: *mut ffi::PyObject },
+}
+
+impl Entry {
+    /// Drops the references without running anything.
+    pub fn discard(self) {
+        let (first, second) = match self {
+            Self::Resume { greenlet, .. } | Self::Start { greenlet } => {
+                (greenlet.cast(), ptr::null_mut())
+            }
+            Self::Switch { greenlet, value } => (greenlet.cast(), value),
+            Self::Throw { greenlet, error } => (greenlet.cast(), error),
+            Self::Call { callback } => (callback, ptr::null_mut()),
+        };
+        // SAFETY: owned references or null; the GIL is held.
+        unsafe {
+            ffi::Py_DECREF(first);
+            ffi::Py_XDECREF(second);
+        }
+    }
+
+    /// The switch that this entry asks for; `None` if it has become void meanwhile. Must not be
+    /// a `Call`. The reference to the greenlet goes to the caller.
+    #[inline]
+    pub fn into_switch(self) -> Option<(*mut PyGreenlet, Payload)> {
+        // SAFETY: entries own their greenlets.
+        unsafe {
+            match self {
+                Self::Resume { greenlet, number } if (*greenlet).wait.is_woken(number) => {
+                    Some((greenlet, Payload::none()))
+                }
+                Self::Start { greenlet } if (*greenlet).status.get() == Status::Unstarted => {
+                    Some((greenlet, Payload::Args(ptr::null_mut(), ptr::null_mut())))
+                }
+                Self::Switch { greenlet, value } if (*greenlet).status.get() != Status::Dead => {
+                    Some((greenlet, Payload::Value(value)))
+                }
+                Self::Throw { greenlet, error } if (*greenlet).status.get() != Status::Dead => {
+                    Some((greenlet, Payload::Throw(error)))
+                }
+                Self::Call { .. } => unreachable!("callbacks run in the hub"),
+                void => {
+                    void.discard();
+                    None
+                }
+            }
+        }
+    }
+}
+
+/// What the hub of one thread has ready.
+pub struct ReadyQueue {
+    entries: VecDeque<Entry>,
+}
+
+impl ReadyQueue {
+    pub fn new() -> Self {
+        Self { entries: VecDeque::with_capacity(64) }
+    }
+
+    #[inline]
+    pub fn push(&mut self, entry: Entry) {
+        self.entries.push_back(entry);
+    }
+
+    #[inline]
+    pub fn pop(&mut self) -> Option<Entry> {
+        self.entries.pop_front()
+    }
+
+    /// Takes the next entry if it is a switch; a callback has to be run by the hub.
+    #[inline]
+    pub fn pop_switch(&mut self) -> Option<Entry> {
+        match self.entries.front() {
+            None | Some(Entry::Call { .. }) => None,
+            Some(_) => self.entries.pop_front(),
+        }
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+}

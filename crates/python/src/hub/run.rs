@@ -1,0 +1,229 @@
+//! The hub's loop: run what is ready, then wait for events.
+//!
+//! One round: everything in the ready queue is run in order, things that become ready meanwhile
+//! included, but descriptors and timers are looked at after the switch interval at the latest.
+//! If something is ready the poll does not block and the GIL is kept; it is released only around
+//! a wait that can block, and only after a poll that found nothing.
+
+use super::queue::{Entry, ReadyQueue};
+use super::wait::{Reason, reason_of};
+use super::{HubObject, Source, blocked, callback, reactor_error, watchers};
+use crate::errors::{raise, take_raised};
+use crate::exceptions;
+use crate::greenlet::object::{Next, Payload, PyGreenlet};
+use crate::greenlet::switch;
+use crate::greenlet::thread::Thread;
+use greenloop_reactor::{Fired, Polled};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::time::Duration;
+
+unsafe extern "C" {
+    /// Exported by CPython (`Include/cpython/pyerrors.h`), not named by pyo3.
+    fn PySignal_SetWakeupFd(fd: i32) -> i32;
+}
+
+/// Whether the calling thread is the process' main thread, where Python runs signal handlers.
+pub fn on_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
+/// What the hub does on its own stack.
+///
+/// # Safety
+///
+/// Called as a greenlet's body, for a hub.
+pub unsafe fn body(here: &PyGreenlet, first: Payload) -> Next {
+    // SAFETY: only hubs have this body.
+    let hub = unsafe { &*here.as_greenlet().cast::<HubObject>() };
+    // SAFETY: the GIL is held; a greenlet that runs has a thread.
+    let (py, thread) = unsafe { (Python::assume_attached(), &*here.thread.get()) };
+    // SAFETY: the arena is this thread's and no borrow of it is alive.
+    unsafe { (*thread.arena.get()).pin(&here.co) };
+    hub.take(py, first);
+    loop {
+        hub.run_ready(py, thread);
+        if hub.destroyed.get() {
+            return (thread.main_owned(), Payload::none());
+        }
+        if !hub.poll(py, thread) {
+            hub.out_of_work(py, thread);
+        }
+    }
+}
+
+impl HubObject {
+    /// Runs ready entries until there are none, or the switch interval is over.
+    fn run_ready(&self, py: Python<'_>, thread: &Thread) {
+        loop {
+            if !self.inbox.is_empty() {
+                self.open_inbox();
+            }
+            if !self.may_hand_over() {
+                return;
+            }
+            let Some(entry) = self.ready(ReadyQueue::pop) else { return };
+            match entry {
+                Entry::Call { callback } => callback::run(py, self, callback),
+                entry => {
+                    if let Some((target, payload)) = entry.into_switch() {
+                        // SAFETY: this is the calling thread's hub; no borrow is alive.
+                        let back = unsafe { switch::transfer_owned(thread, target, payload) };
+                        self.take(py, back);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what the hub is switched to with: values mean nothing, errors of greenlets whose
+    /// parent is the hub are reported.
+    fn take(&self, py: Python<'_>, payload: Payload) {
+        match payload {
+            Payload::Throw(error) => {
+                raise(error);
+                exceptions::handle_error(py, self, None, PyErr::fetch(py));
+            }
+            other => other.discard(),
+        }
+    }
+
+    fn open_inbox(&self) {
+        for entry in self.inbox.take() {
+            self.push_local(entry);
+        }
+    }
+
+    /// Looks for events, waiting for one if nothing is ready. False if there is nothing to wait
+    /// for.
+    fn poll(&self, py: Python<'_>, thread: &Thread) -> bool {
+        thread.bury_orphans();
+        let mut fired = self.fired.take();
+        debug_assert!(fired.is_empty());
+        let outcome = self.poll_into(&mut fired);
+        self.polled_at.set(self.reactor(|reactor| reactor.update_now()));
+        self.budget.set(super::SWITCHES_BETWEEN_LOOKS);
+        let mut signalled = false;
+        let mut more = true;
+        match outcome {
+            Ok(Some(polled)) => signalled = polled.interrupted,
+            Ok(None) => more = false,
+            Err(error) => {
+                exceptions::handle_error(py, self, None, reactor_error(py, &error));
+            }
+        }
+        for event in fired.drain(..) {
+            match event {
+                Fired::Wait { ready, data: Source::Wait(ticket), .. } => {
+                    ticket.wake(reason_of(ready));
+                }
+                Fired::Timer { data: Source::Wait(ticket), .. } => {
+                    ticket.wake(Reason::TimedOut);
+                }
+                Fired::Timer { data: Source::Throw { greenlet, error }, .. } => {
+                    self.push_local(Entry::Throw {
+                        greenlet: greenlet.into_ptr().cast(),
+                        error: error.into_ptr(),
+                    });
+                }
+                Fired::Woken => signalled = true,
+                other => watchers::dispatch(py, self, other),
+            }
+        }
+        self.fired.set(fired);
+        if !self.inbox.is_empty() {
+            self.open_inbox();
+        }
+        if signalled && self.handles_signals {
+            self.check_signals(py);
+        }
+        more
+    }
+
+    /// Runs Python's signal handlers. What they raise goes to the main greenlet if it ends
+    /// programs (KeyboardInterrupt), and is reported otherwise.
+    fn check_signals(&self, py: Python<'_>) {
+        // SAFETY: the GIL is held.
+        if unsafe { ffi::PyErr_CheckSignals() } != 0 {
+            exceptions::handle_error(py, self, None, PyErr::fetch(py));
+        }
+    }
+
+    fn poll_into(&self, fired: &mut Vec<Fired<Source>>) -> std::io::Result<Option<Polled>> {
+        let polled = self.reactor(|reactor| reactor.poll(Some(Duration::ZERO), fired))?;
+        if !fired.is_empty()
+            || polled.interrupted
+            || !self.ready(|ready| ready.is_empty())
+            || !self.inbox.is_empty()
+        {
+            return Ok(Some(polled));
+        }
+        if !self.has_work() {
+            return Ok(None);
+        }
+        if self.handles_signals {
+            self.listen_to_signals();
+        }
+        // SAFETY: the thread state is put back before anything else happens. Nobody else touches
+        // the reactor: it is this thread's, and this thread is in the poll.
+        unsafe {
+            let state = ffi::PyEval_SaveThread();
+            let polled = (*self.reactor.get()).poll(None, fired);
+            ffi::PyEval_RestoreThread(state);
+            polled.map(Some)
+        }
+    }
+
+    /// Lets signals end the wait. Python's handlers run between bytecodes only; a signal that
+    /// arrives after the last check and before the wait begins would be noticed late without a
+    /// byte in the wake-up pipe. Somebody else's wake-up descriptor is left alone: whoever set it
+    /// (asyncio) waits on it through this very loop.
+    fn listen_to_signals(&self) {
+        let ours = self.reactor(|reactor| reactor.waker().raw_fd());
+        // SAFETY: may be called with the GIL held in the main thread.
+        unsafe {
+            let before = PySignal_SetWakeupFd(ours);
+            if before != -1 && before != ours {
+                PySignal_SetWakeupFd(before);
+            }
+        }
+    }
+
+    /// Whether anything can still become ready.
+    fn has_work(&self) -> bool {
+        self.active_count() > self.unreferenced.get()
+            || self.outstanding.get() > 0
+            || self.open_async.get() > 0
+            || other_threads_run()
+    }
+
+    /// Nothing can become ready any more: whoever waits in the main greenlet is told.
+    fn out_of_work(&self, py: Python<'_>, thread: &Thread) {
+        if !self.joining.is_empty() {
+            self.joining.wake_all();
+            return;
+        }
+        let error = blocked::loop_exit(py, self);
+        error.restore(py);
+        let error = take_raised();
+        // SAFETY: this is the calling thread's hub; no borrow is alive.
+        let back = unsafe { switch::transfer(thread, thread.main(), Payload::Throw(error)) };
+        self.take(py, back);
+    }
+}
+
+/// Whether other Python threads exist that could release a lock or put an item: a wait may end
+/// although this thread has nothing to do.
+fn other_threads_run() -> bool {
+    // SAFETY: the GIL is held, so the list of thread states does not change.
+    unsafe {
+        let interpreter = ffi::PyInterpreterState_Get();
+        let mut count = 0;
+        let mut state = ffi::PyInterpreterState_ThreadHead(interpreter);
+        while !state.is_null() {
+            count += 1;
+            state = ffi::PyThreadState_Next(state);
+        }
+        count > 1 + crate::threadpool::idle_workers()
+    }
+}

@@ -1,0 +1,423 @@
+//! Parking and waking: the one protocol under every blocking operation.
+//!
+//! A greenlet that has to wait is *parked*: it is put on the wait list of the object it waits
+//! on, maybe given a timer, and leaves by a switch. Whoever can end the wait *wakes* it, which
+//! makes it ready once; the greenlet runs when its turn comes in the ready queue.
+//!
+//! Each wait has a number. A wake-up names the wait it is for and does nothing if that wait is
+//! over or has been woken already. So a wake-up that comes late (after a timeout, a kill) is
+//! harmless, and no wait is woken twice.
+//!
+//! A parked greenlet that is thrown into while a wake-up is under way is told both: the waiting
+//! function then gives back what the wake-up brought (a permit, an item), see `Woken::notified`.
+
+use super::queue::Entry;
+use super::{HubObject, reactor_error};
+use crate::exceptions;
+use crate::greenlet::object::{Payload, PyGreenlet};
+use crate::greenlet::switch;
+use crate::greenlet::thread::Thread;
+use greenloop_reactor::{Interest, Ready, WaitKey};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::Cell;
+use std::os::fd::RawFd;
+use std::ptr;
+
+/// Where a greenlet is in its wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    Idle,
+    Parked,
+    /// Woken, and in a ready queue.
+    Woken,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// The object waited on.
+    Notified,
+    TimedOut,
+    /// The descriptor waited on has been closed, or has failed.
+    Closed,
+}
+
+/// A greenlet's part in the protocol.
+pub struct WaitState {
+    number: Cell<u32>,
+    phase: Cell<Phase>,
+    reason: Cell<Reason>,
+    /// What it waits on, for messages: borrowed, alive as long as the wait (the waiting function
+    /// holds it).
+    on: Cell<*mut ffi::PyObject>,
+    next: Cell<*mut PyGreenlet>,
+    previous: Cell<*mut PyGreenlet>,
+    list: Cell<*const WaitList>,
+}
+
+impl WaitState {
+    pub const fn new() -> Self {
+        Self {
+            number: Cell::new(0),
+            phase: Cell::new(Phase::Idle),
+            reason: Cell::new(Reason::Notified),
+            on: Cell::new(ptr::null_mut()),
+            next: Cell::new(ptr::null_mut()),
+            previous: Cell::new(ptr::null_mut()),
+            list: Cell::new(ptr::null()),
+        }
+    }
+
+    /// What the greenlet waits on, if it is parked: borrowed, null if that has no object.
+    pub fn waiting_on(&self) -> Option<*mut ffi::PyObject> {
+        (self.phase.get() == Phase::Parked).then(|| self.on.get())
+    }
+
+    /// Whether wait `number` has been woken and not yet ended.
+    pub fn is_woken(&self, number: u32) -> bool {
+        self.phase.get() == Phase::Woken && self.number.get() == number
+    }
+}
+
+/// An owned reference to a greenlet and the number of one of its waits.
+pub struct Ticket {
+    greenlet: *mut PyGreenlet,
+    number: u32,
+}
+
+// SAFETY: made, used and dropped with the GIL held only; the greenlet's reference count is not
+// touched otherwise.
+unsafe impl Send for Ticket {}
+
+impl Ticket {
+    /// For the wait that `greenlet` is in or about to enter.
+    fn new(greenlet: &PyGreenlet) -> Self {
+        // SAFETY: a live greenlet.
+        unsafe { ffi::Py_INCREF(greenlet.as_ptr()) };
+        Self { greenlet: greenlet.as_greenlet(), number: greenlet.wait.number.get() }
+    }
+
+    /// Ends the wait, if it is still on. May be called from any thread that holds the GIL.
+    pub fn wake(self, reason: Reason) -> bool {
+        // SAFETY: owned.
+        wake_numbered(unsafe { &*self.greenlet }, self.number, reason)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // SAFETY: owned; see `Send` for the GIL.
+        unsafe { ffi::Py_DECREF(self.greenlet.cast()) };
+    }
+}
+
+fn wake_numbered(greenlet: &PyGreenlet, number: u32, reason: Reason) -> bool {
+    let wait = &greenlet.wait;
+    if wait.number.get() != number || wait.phase.get() != Phase::Parked {
+        return false;
+    }
+    // SAFETY: a greenlet that is parked has a thread.
+    let thread = unsafe { &*greenlet.thread.get() };
+    let hub = thread.hub.get();
+    if hub.is_null() || thread.has_ended() {
+        return false;
+    }
+    wait.phase.set(Phase::Woken);
+    wait.reason.set(reason);
+    // SAFETY: a live greenlet; the entry owns the reference. The hub is alive.
+    unsafe {
+        ffi::Py_INCREF(greenlet.as_ptr());
+        (*hub).push(thread, Entry::Resume { greenlet: greenlet.as_greenlet(), number });
+    }
+    true
+}
+
+/// Greenlets that wait on one object, first come first served. The links are in the greenlets:
+/// joining, leaving and waking allocate nothing and take constant time.
+///
+/// Must not move while somebody waits (it lives in a Python object). The list owns its members.
+pub struct WaitList {
+    first: Cell<*mut PyGreenlet>,
+    last: Cell<*mut PyGreenlet>,
+    len: Cell<usize>,
+}
+
+// SAFETY: touched with the GIL held only.
+unsafe impl Send for WaitList {}
+// SAFETY: as above.
+unsafe impl Sync for WaitList {}
+
+impl WaitList {
+    pub const fn new() -> Self {
+        Self {
+            first: Cell::new(ptr::null_mut()),
+            last: Cell::new(ptr::null_mut()),
+            len: Cell::new(0),
+        }
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.first.get().is_null()
+    }
+
+    pub fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    fn push(&self, greenlet: &PyGreenlet) {
+        let wait = &greenlet.wait;
+        debug_assert!(wait.list.get().is_null());
+        let last = self.last.replace(greenlet.as_greenlet());
+        wait.list.set(self);
+        wait.previous.set(last);
+        wait.next.set(ptr::null_mut());
+        // SAFETY: members are alive: the list owns them.
+        unsafe {
+            ffi::Py_INCREF(greenlet.as_ptr());
+            match last.as_ref() {
+                Some(last) => last.wait.next.set(greenlet.as_greenlet()),
+                None => self.first.set(greenlet.as_greenlet()),
+            }
+        }
+        self.len.set(self.len.get() + 1);
+    }
+
+    /// Takes a member out; the caller gets the list's reference.
+    fn unlink(&self, greenlet: &PyGreenlet) {
+        let wait = &greenlet.wait;
+        debug_assert!(ptr::eq(wait.list.get(), self));
+        let next = wait.next.replace(ptr::null_mut());
+        let previous = wait.previous.replace(ptr::null_mut());
+        wait.list.set(ptr::null());
+        // SAFETY: neighbours are members, which the list owns.
+        unsafe {
+            match previous.as_ref() {
+                Some(previous) => previous.wait.next.set(next),
+                None => self.first.set(next),
+            }
+            match next.as_ref() {
+                Some(next) => next.wait.previous.set(previous),
+                None => self.last.set(previous),
+            }
+        }
+        self.len.set(self.len.get() - 1);
+    }
+
+    /// Wakes the greenlet that has waited longest. False if nobody waits.
+    #[inline]
+    pub fn wake_one(&self) -> bool {
+        loop {
+            let first = self.first.get();
+            if first.is_null() {
+                return false;
+            }
+            // SAFETY: a member, whose reference `unlink` hands over.
+            unsafe {
+                let greenlet = &*first;
+                self.unlink(greenlet);
+                let woken = wake_numbered(greenlet, greenlet.wait.number.get(), Reason::Notified);
+                ffi::Py_DECREF(first.cast());
+                if woken {
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Wakes everybody, in order.
+    pub fn wake_all(&self) {
+        while self.wake_one() {}
+    }
+}
+
+/// How a wait ended.
+pub struct Woken {
+    /// What ended it. With an `error`: whether a wake-up was under way as well.
+    pub reason: Option<Reason>,
+    /// An exception thrown into the waiting greenlet (`kill`, `Timeout`).
+    pub error: Option<PyErr>,
+}
+
+impl Woken {
+    /// Whether the object waited on had already woken this greenlet, thrown into or not.
+    pub fn notified(&self) -> bool {
+        self.reason == Some(Reason::Notified)
+    }
+
+    /// The reason, or the exception.
+    pub fn into_result(self) -> PyResult<Reason> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.reason.expect("a wait ends for a reason or by an exception")),
+        }
+    }
+}
+
+/// A wait of the running greenlet: set up, parked, cleaned up.
+pub struct Wait<'a> {
+    thread: &'static Thread,
+    hub: &'a HubObject,
+    here: &'a PyGreenlet,
+}
+
+impl<'a> Wait<'a> {
+    /// Begins a wait on `on` (null for nothing that has an object).
+    ///
+    /// # Errors
+    ///
+    /// `BlockingSwitchOutError` in the hub itself, which must never wait.
+    pub fn begin(py: Python<'_>, on: *mut ffi::PyObject) -> PyResult<Self> {
+        let thread = Thread::get(py)?;
+        let hub = HubObject::of(py, thread)?;
+        let here = thread.current();
+        if ptr::eq(here.as_ptr(), hub.as_ptr()) {
+            return Err(exceptions::blocking_in_hub(py));
+        }
+        debug_assert_eq!(here.wait.phase.get(), Phase::Idle);
+        here.wait.phase.set(Phase::Parked);
+        here.wait.on.set(on);
+        // SAFETY: `here` is the running greenlet and stays alive while it runs this.
+        Ok(Self { thread, hub, here: unsafe { &*here.as_greenlet() } })
+    }
+
+    pub fn hub(&self) -> &'a HubObject {
+        self.hub
+    }
+
+    /// A ticket for whoever is to wake this wait.
+    pub fn ticket(&self) -> Ticket {
+        Ticket::new(self.here)
+    }
+
+    /// Parks until woken. `deadline` is in nanoseconds of the monotonic clock.
+    pub fn park(self, list: Option<&WaitList>, deadline: Option<u64>) -> Woken {
+        if let Some(list) = list {
+            list.push(self.here);
+        }
+        let timer = deadline.map(|deadline| {
+            let ticket = self.ticket();
+            self.hub.reactor(|reactor| reactor.timer_add(deadline, super::Source::Wait(ticket)))
+        });
+        self.leave(|hub| {
+            if let Some(key) = timer {
+                drop(hub.reactor(|reactor| reactor.timer_remove(key)));
+            }
+        })
+    }
+
+    /// Parks until the descriptor is ready. `owner` names the open socket (see the reactor), 0 if
+    /// the caller did not try the system call first.
+    ///
+    /// # Errors
+    ///
+    /// In `Woken::error` also the OSError of a descriptor that cannot be waited on.
+    pub fn park_on_fd(
+        self,
+        py: Python<'_>,
+        fd: RawFd,
+        owner: u64,
+        interest: Interest,
+        deadline: Option<u64>,
+    ) -> Woken {
+        let ticket = self.ticket();
+        let registered = self
+            .hub
+            .reactor(|reactor| reactor.wait_fd(fd, owner, interest, super::Source::Wait(ticket)));
+        let key: WaitKey = match registered {
+            Ok(key) => key,
+            Err(error) => {
+                self.end();
+                return Woken { reason: None, error: Some(reactor_error(py, &error)) };
+            }
+        };
+        let timer = deadline.map(|deadline| {
+            let ticket = self.ticket();
+            self.hub.reactor(|reactor| reactor.timer_add(deadline, super::Source::Wait(ticket)))
+        });
+        self.leave(|hub| {
+            if let Some(key) = timer {
+                drop(hub.reactor(|reactor| reactor.timer_remove(key)));
+            }
+            drop(hub.reactor(|reactor| reactor.wait_cancel(key)));
+        })
+    }
+
+    /// Switches away and cleans up after coming back.
+    fn leave(self, clean_up: impl FnOnce(&HubObject)) -> Woken {
+        // SAFETY: the calling thread's record and hub; no borrow is alive.
+        let payload = unsafe { self.hub.switch_out(self.thread) };
+        clean_up(self.hub);
+        let wait = &self.here.wait;
+        let list = wait.list.get();
+        if !list.is_null() {
+            // SAFETY: the list lives in the object waited on, which the waiting function holds;
+            // its reference is dropped here, the running greenlet has others.
+            unsafe {
+                (*list).unlink(self.here);
+                ffi::Py_DECREF(self.here.as_ptr());
+            }
+        }
+        let reason = (wait.phase.get() == Phase::Woken).then(|| wait.reason.get());
+        self.end();
+        // SAFETY: the GIL is held again.
+        let py = unsafe { Python::assume_attached() };
+        let error = match payload {
+            Payload::Throw(error) => {
+                crate::errors::raise(error);
+                Some(PyErr::fetch(py))
+            }
+            other => {
+                let stray = reason.is_none().then(|| exceptions::invalid_switch(py, self.here));
+                other.discard();
+                stray
+            }
+        };
+        Woken { reason, error }
+    }
+
+    fn end(&self) {
+        let wait = &self.here.wait;
+        wait.phase.set(Phase::Idle);
+        wait.on.set(ptr::null_mut());
+        wait.number.set(wait.number.get().wrapping_add(1));
+    }
+}
+
+/// `hub.switch()`: parks without anybody who would wake; returns whatever the greenlet is
+/// switched to with. A new reference, or null with an exception set.
+pub fn park_raw(py: Python<'_>) -> *mut ffi::PyObject {
+    let begun = Wait::begin(py, ptr::null_mut());
+    match begun {
+        Ok(wait) => {
+            // SAFETY: the calling thread's record and hub; no borrow is alive.
+            let payload = unsafe { wait.hub.switch_out(wait.thread) };
+            wait.end();
+            match payload {
+                Payload::Value(value) => value,
+                Payload::Throw(error) => {
+                    crate::errors::raise(error);
+                    ptr::null_mut()
+                }
+                args => switch::into_result(args),
+            }
+        }
+        Err(error) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// What is told to a wait whose descriptor became ready.
+pub fn reason_of(ready: Ready) -> Reason {
+    if ready.error() && !ready.readable() && !ready.writable() {
+        Reason::Closed
+    } else {
+        Reason::Notified
+    }
+}
+

@@ -1,0 +1,22 @@
+//! `greenloop._core`: greenlets, hub, primitives and cooperative sockets for CPython.
+
+mod errors;
+mod exceptions;
+mod greenlet;
+mod hub;
+mod pystate;
+mod sync;
+mod threadpool;
+mod time;
+
+use pyo3::exceptions::PyImportError;
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    pystate::check_interpreter().map_err(PyImportError::new_err)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    greenlet::register(module)?;
+    hub::register(module)?;
+    Ok(())
+}

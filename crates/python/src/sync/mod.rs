@@ -1,0 +1,3 @@
+//! Primitives that greenlets and threads wait on.
+
+pub mod links;

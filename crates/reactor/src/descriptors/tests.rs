@@ -1,0 +1,184 @@
+//! How many system calls registrations cost with edge triggering. What fires when is tested from
+//! outside, in `tests/`.
+
+use std::cell::Cell;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::io::{dup, write};
+use rustix::pipe::pipe;
+
+use super::*;
+use crate::sys::counting::{Calls, Counting};
+use crate::types::Backend;
+use crate::waker::Waker;
+
+const READ: Interest = Interest::READABLE;
+const WRITE: Interest = Interest::WRITABLE;
+const NONE: Calls = Calls {
+    add: 0,
+    modify: 0,
+    delete: 0,
+    reset: 0,
+};
+const ADD: Calls = Calls { add: 1, ..NONE };
+const MODIFY: Calls = Calls { modify: 1, ..NONE };
+const DELETE: Calls = Calls { delete: 1, ..NONE };
+
+struct Bench {
+    descriptors: Descriptors<()>,
+    calls: Rc<Cell<Calls>>,
+    _waker: Waker,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let waker = Waker::new().unwrap();
+        let (counting, calls) = Counting::new(AnyPoller::new(Backend::Epoll).unwrap());
+        let poller = AnyPoller::Counting(counting);
+        let descriptors = Descriptors::new(poller, waker.reader_fd()).unwrap();
+        calls.take();
+        Bench {
+            descriptors,
+            calls,
+            _waker: waker,
+        }
+    }
+
+    /// The calls since the last time.
+    fn calls(&self) -> Calls {
+        self.calls.take()
+    }
+
+    fn wait(&mut self, fd: &OwnedFd, owner: u64, interest: Interest) -> WaitKey {
+        let fd = fd.as_raw_fd();
+        self.descriptors.wait(fd, owner, interest, ()).unwrap()
+    }
+
+    fn watch(&mut self, fd: &OwnedFd, interest: Interest) -> WatchKey {
+        let fd = fd.as_raw_fd();
+        self.descriptors.watch(fd, interest, ()).unwrap()
+    }
+
+    /// Polls, and returns how many fired.
+    fn poll(&mut self) -> usize {
+        let mut fired = Vec::new();
+        self.descriptors.poll(Some(0), &mut fired).unwrap();
+        fired.len()
+    }
+}
+
+fn sockets() -> (OwnedFd, OwnedFd) {
+    let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+    (here.into(), there.into())
+}
+
+fn put(fd: &OwnedFd) {
+    write(fd, b"x").unwrap();
+}
+
+#[test]
+fn an_owners_registration_is_made_once_and_kept() {
+    let mut bench = Bench::new();
+    let (here, there) = sockets();
+    bench.wait(&here, 1, READ);
+    assert_eq!(bench.calls(), ADD);
+    for _ in 0..5 {
+        put(&there);
+        assert!(bench.poll() > 0);
+        let cancelled = bench.wait(&here, 1, WRITE);
+        bench.descriptors.cancel(cancelled);
+        bench.wait(&here, 1, READ);
+        bench.wait(&here, 1, WRITE);
+    }
+    assert_eq!(bench.calls(), NONE);
+    bench.descriptors.forget(here.as_raw_fd(), &mut Vec::new());
+    assert_eq!(bench.calls(), DELETE);
+    bench.descriptors.forget(here.as_raw_fd(), &mut Vec::new());
+    assert_eq!(bench.calls(), NONE);
+}
+
+#[test]
+fn a_wait_without_owner_leaves_no_registration() {
+    let mut bench = Bench::new();
+    let (here, there) = sockets();
+    put(&there);
+    bench.wait(&here, 0, READ);
+    assert_eq!(bench.calls(), ADD);
+    assert_eq!(bench.poll(), 1);
+    assert_eq!(bench.calls(), DELETE);
+    let key = bench.wait(&here, 0, READ);
+    bench.descriptors.cancel(key);
+    assert_eq!(bench.calls(), Calls { add: 1, ..DELETE });
+}
+
+#[test]
+fn several_watches_share_one_registration() {
+    let mut bench = Bench::new();
+    let (here, _there) = sockets();
+    let read = bench.watch(&here, READ);
+    assert_eq!(bench.calls(), ADD);
+    let write = bench.watch(&here, WRITE);
+    assert_eq!(bench.calls(), MODIFY);
+    bench.descriptors.unwatch(read);
+    assert_eq!(bench.calls(), NONE, "narrowed when it is in the way");
+    bench.descriptors.unwatch(write);
+    assert_eq!(bench.calls(), DELETE);
+}
+
+#[test]
+fn waits_beside_a_watch_cost_nothing_until_readiness_is_in_the_way() {
+    let mut bench = Bench::new();
+    let (here, there) = sockets();
+    let watch = bench.watch(&here, READ);
+    bench.wait(&here, 1, WRITE);
+    assert_eq!(bench.calls(), Calls { modify: 1, ..ADD });
+    for _ in 0..3 {
+        assert_eq!(bench.poll(), 1);
+        bench.wait(&here, 1, WRITE);
+    }
+    assert_eq!(bench.calls(), NONE);
+    assert_eq!(bench.poll(), 1);
+    assert_eq!(bench.poll(), 0, "room to write, which nobody wants");
+    assert_eq!(bench.calls(), MODIFY);
+    put(&there);
+    assert_eq!(bench.poll(), 1);
+    bench.descriptors.unwatch(watch);
+    assert_eq!(bench.calls(), MODIFY, "back to edges for the owner");
+    assert_eq!(bench.poll(), 0);
+    assert_eq!(bench.poll(), 0);
+    assert_eq!(bench.calls(), NONE);
+}
+
+#[test]
+fn a_registration_out_of_reach_costs_one_rebuild() {
+    let mut bench = Bench::new();
+    let (reader, writer) = pipe().unwrap();
+    let (bystander, there) = sockets();
+    let (idle, _idle_there) = sockets();
+    bench.wait(&bystander, 1, READ);
+    let key = bench.wait(&idle, 2, READ);
+    bench.descriptors.cancel(key);
+    assert_eq!(bench.poll(), 0);
+    let duplicate = dup(&reader).unwrap();
+    let watch = bench.watch(&reader, READ);
+    drop(reader);
+    put(&writer);
+    bench.descriptors.unwatch(watch);
+    bench.calls();
+    assert_eq!(bench.poll(), 0);
+    // The bystander and the wake pipe; what only had an owner waits for its next use.
+    let rebuild = Calls {
+        reset: 1,
+        add: 2,
+        ..NONE
+    };
+    assert_eq!(bench.calls(), rebuild);
+    put(&there);
+    assert_eq!(bench.poll(), 1);
+    assert_eq!(bench.poll(), 0);
+    assert_eq!(bench.calls(), NONE);
+    bench.wait(&idle, 2, READ);
+    assert_eq!(bench.calls(), ADD);
+    drop(duplicate);
+}

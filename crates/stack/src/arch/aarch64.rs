@@ -1,0 +1,79 @@
+//! AArch64, AAPCS64 calling convention.
+//!
+//! A stack that has been left holds 160 bytes from its stack pointer up: x19..x28, x29 (frame
+//! pointer), x30 (where to go on), d8..d15.
+
+use super::Entry;
+use std::arch::naked_asm;
+
+/// Leaves the running stack and goes on with another one; see the module above.
+///
+/// # Safety
+///
+/// `to` must have been stored by an earlier `switch` (or come from `prepare`) and not have been
+/// used since; its stack memory must be in place. `save` must be writable. No Rust borrow, lock
+/// guard or GIL-detached region may be alive across the call.
+#[unsafe(naked)]
+pub unsafe extern "C" fn switch(save: *mut *mut u8, to: *mut u8, arg: usize) -> usize {
+    naked_asm!(
+        "sub sp, sp, #160",
+        "stp x19, x20, [sp, #0]",
+        "stp x21, x22, [sp, #16]",
+        "stp x23, x24, [sp, #32]",
+        "stp x25, x26, [sp, #48]",
+        "stp x27, x28, [sp, #64]",
+        "stp x29, x30, [sp, #80]",
+        "stp d8, d9, [sp, #96]",
+        "stp d10, d11, [sp, #112]",
+        "stp d12, d13, [sp, #128]",
+        "stp d14, d15, [sp, #144]",
+        "mov x9, sp",
+        "str x9, [x0]",
+        "mov sp, x1",
+        "mov x0, x2",
+        "ldp x19, x20, [sp, #0]",
+        "ldp x21, x22, [sp, #16]",
+        "ldp x23, x24, [sp, #32]",
+        "ldp x25, x26, [sp, #48]",
+        "ldp x27, x28, [sp, #64]",
+        "ldp x29, x30, [sp, #80]",
+        "ldp d8, d9, [sp, #96]",
+        "ldp d10, d11, [sp, #112]",
+        "ldp d12, d13, [sp, #128]",
+        "ldp d14, d15, [sp, #144]",
+        "add sp, sp, #160",
+        // An indirect branch, not `ret`: see the x86-64 file. x16 may enter a BTI-protected page.
+        "mov x16, x30",
+        "br x16",
+    )
+}
+
+/// Builds a fresh stack below `top` (16-byte aligned) that starts with `entry`.
+///
+/// # Safety
+///
+/// The 160 bytes below `top` must be writable and unused.
+pub(crate) unsafe fn prepare(top: *mut u8, entry: Entry) -> *mut u8 {
+    debug_assert_eq!(top as usize % 16, 0);
+    let mut words = [0usize; 20];
+    words[0] = entry as usize; // x19
+    words[11] = start as *const () as usize; // x30
+    // SAFETY: the caller guarantees 160 writable bytes below `top`.
+    unsafe {
+        let sp = top.sub(size_of_val(&words));
+        sp.cast::<[usize; 20]>().write(words);
+        sp
+    }
+}
+
+/// The outermost frame of a fresh stack: hands `arg` (in x0) to the entry function kept in x19.
+#[unsafe(naked)]
+unsafe extern "C" fn start() {
+    naked_asm!(
+        ".cfi_startproc",
+        ".cfi_undefined x30",
+        "blr x19",
+        "brk #1",
+        ".cfi_endproc",
+    )
+}

@@ -1,0 +1,111 @@
+//! x86-64, System V calling convention.
+//!
+//! A stack that has been left looks like this (each line 8 bytes):
+//!
+//! ```text
+//!   sp -> r15
+//!         r14
+//!         r13
+//!         r12
+//!         rbx
+//!         rbp
+//!         address to go on at
+//! ```
+
+use super::Entry;
+use std::arch::naked_asm;
+
+/// Leaves the running stack and goes on with another one; see the module above.
+///
+/// # Safety
+///
+/// `to` must have been stored by an earlier `switch` (or come from `prepare`) and not have been
+/// used since; its stack memory must be in place. `save` must be writable. No Rust borrow, lock
+/// guard or GIL-detached region may be alive across the call.
+#[unsafe(naked)]
+pub unsafe extern "C" fn switch(save: *mut *mut u8, to: *mut u8, arg: usize) -> usize {
+    // The call frame information holds on both sides of the swap: a stack that has been left has
+    // the same layout as the one being left.
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_rel_offset rbp, 0",
+        "push rbx",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_rel_offset rbx, 0",
+        "push r12",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_rel_offset r12, 0",
+        "push r13",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_rel_offset r13, 0",
+        "push r14",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_rel_offset r14, 0",
+        "push r15",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_rel_offset r15, 0",
+        "mov [rdi], rsp",
+        "mov rsp, rsi",
+        "mov rax, rdx",
+        "pop r15",
+        ".cfi_adjust_cfa_offset -8",
+        "pop r14",
+        ".cfi_adjust_cfa_offset -8",
+        "pop r13",
+        ".cfi_adjust_cfa_offset -8",
+        "pop r12",
+        ".cfi_adjust_cfa_offset -8",
+        "pop rbx",
+        ".cfi_adjust_cfa_offset -8",
+        "pop rbp",
+        ".cfi_adjust_cfa_offset -8",
+        // Not `ret`: the return stack predictor holds the address of the stack we came from, so
+        // a `ret` is mispredicted on every switch. An indirect jump has its own predictor.
+        "pop rcx",
+        "jmp rcx",
+        ".cfi_endproc",
+    )
+}
+
+/// Builds a fresh stack below `top` (16-byte aligned) that starts with `entry`.
+///
+/// # Safety
+///
+/// The 72 bytes below `top` must be writable and unused.
+pub(crate) unsafe fn prepare(top: *mut u8, entry: Entry) -> *mut u8 {
+    debug_assert_eq!(top as usize % 16, 0);
+    // Seven words are popped; the two above them leave the stack 16-byte aligned at `start`.
+    let words: [usize; 9] = [
+        0,                           // r15
+        0,                           // r14
+        0,                           // r13
+        entry as usize,              // r12
+        0,                           // rbx
+        0,                           // rbp: ends frame-pointer walks
+        start as *const () as usize, // where the switch goes on
+        0,
+        0,
+    ];
+    // SAFETY: the caller guarantees the writable bytes below `top`.
+    unsafe {
+        let sp = top.sub(size_of_val(&words));
+        sp.cast::<[usize; 9]>().write(words);
+        sp
+    }
+}
+
+/// The outermost frame of a fresh stack: hands `arg` to the entry function kept in r12.
+#[unsafe(naked)]
+unsafe extern "C" fn start() {
+    naked_asm!(
+        // The return address is undefined: unwinders and debuggers stop here.
+        ".cfi_startproc",
+        ".cfi_undefined rip",
+        "mov rdi, rax",
+        "call r12",
+        "ud2",
+        ".cfi_endproc",
+    )
+}

@@ -1,0 +1,500 @@
+//! Stack slots of one thread, and who lies in them.
+
+use crate::arch::{self, Entry, switch};
+use crate::coroutine::Coroutine;
+use crate::mapping::Mapping;
+use std::io;
+use std::marker::PhantomData;
+use std::ptr;
+
+/// The `slot` of a coroutine without a home.
+pub(crate) const NO_SLOT: u32 = u32::MAX;
+
+/// Slots that are always there: a pinned one (the hub), the running one, and two to share, so
+/// that a fresh coroutine never has to start in the slot that is running.
+const MIN_SLOTS: usize = 4;
+
+/// The stack that copies run on when a coroutine's home is the slot that is running.
+const SCRATCH_SIZE: usize = 64 * 1024;
+
+/// Stack tops are staggered by one cache line from slot to slot: with page-aligned tops the hot
+/// ends of all stacks fall into the same few cache sets (215 ns against 132 ns a switch with
+/// 1,000 hot slots).
+const STAGGER: usize = 64;
+
+/// Depth marks: words at this depth below the stack top that a deep excursion overwrites. Pages
+/// deeper than this are given back once the excursion is over.
+const MARK_DEPTH: usize = 64 * 1024;
+const MARK_COUNT: usize = 8;
+const MARK_STRIDE: usize = 512;
+const MARK: usize = 0x5EED_57AC_ED9E_0001_u64 as usize;
+
+/// Sizes of an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes for the C stack of a slot.
+    pub stack_size: usize,
+    /// Bytes for the data area of a slot.
+    pub data_size: usize,
+    /// The most slots that are mapped.
+    pub slots: usize,
+}
+
+impl Default for Config {
+    /// 64 slots of 8 MiB: address space, not memory. The size is that of a usual main thread, so
+    /// code that recurses in C goes as deep in a coroutine as outside.
+    fn default() -> Self {
+        Self { stack_size: 8 << 20, data_size: 64 << 10, slots: 64 }
+    }
+}
+
+impl Config {
+    /// The smallest stack that is accepted.
+    pub const MIN_STACK_SIZE: usize = 2 * MARK_DEPTH;
+
+    fn checked(self) -> io::Result<Self> {
+        let invalid = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        if self.stack_size < Self::MIN_STACK_SIZE || self.stack_size > 1 << 30 {
+            return invalid("stack size must lie between 128 KiB and 1 GiB");
+        }
+        if self.data_size < 16 << 10 || self.data_size > 1 << 30 {
+            return invalid("data size must lie between 16 KiB and 1 GiB");
+        }
+        if self.slots < MIN_SLOTS || self.slots > 16_384 {
+            return invalid("there must be 4 to 16384 stack slots");
+        }
+        Ok(self)
+    }
+}
+
+/// What must follow when a coroutine's bytes move. All three run on any stack but the
+/// coroutine's own and must not switch.
+pub trait Hooks {
+    /// One past the last used byte of the data area of a suspended coroutine.
+    ///
+    /// # Safety
+    ///
+    /// `co` is suspended and resident.
+    unsafe fn used_end(co: &Coroutine) -> *mut u8;
+
+    /// Called after the bytes `low..high` were copied to the heap and before the home is used by
+    /// another: what lay at an address in that range is now at the address plus `shift`.
+    ///
+    /// # Safety
+    ///
+    /// Called by the arena only.
+    unsafe fn moved_out(co: &Coroutine, low: *mut u8, high: *mut u8, shift: isize);
+
+    /// Called after the bytes were copied home to `low..high` and before the copy (at the home
+    /// address plus `shift`) is freed.
+    ///
+    /// # Safety
+    ///
+    /// Called by the arena only.
+    unsafe fn moved_in(co: &Coroutine, low: *mut u8, high: *mut u8, shift: isize);
+}
+
+/// A home: where the stack and the data area of a slot meet, and where the data area ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    /// The stack grows down from here, the data area up.
+    pub middle: *mut u8,
+    /// One past the end of the data area.
+    pub data_end: *mut u8,
+}
+
+struct Slot {
+    mapping: Mapping,
+    middle: *mut u8,
+    /// Whose bytes lie here; null for nobody's.
+    occupant: *const Coroutine,
+    pinned: bool,
+    /// Whether the free list names this slot. The list is checked when it is read: a slot that
+    /// got an occupant back meanwhile is passed over.
+    listed_free: bool,
+    /// Which depth mark is looked at next.
+    next_mark: usize,
+}
+
+impl Slot {
+    fn new(index: usize, config: &Config) -> io::Result<Self> {
+        let mapping = Mapping::new(config.stack_size + config.data_size)?;
+        let stagger = index * STAGGER % 4096;
+        // SAFETY: the stack size is smaller than the mapping, the stagger smaller than the stack.
+        let middle = unsafe { mapping.low().add(config.stack_size - stagger) };
+        let slot = Self {
+            mapping,
+            middle,
+            occupant: ptr::null(),
+            pinned: false,
+            listed_free: false,
+            next_mark: 0,
+        };
+        // SAFETY: nobody runs in a slot that was just mapped.
+        unsafe { slot.set_marks() };
+        Ok(slot)
+    }
+
+    fn mark(&self, index: usize) -> *mut usize {
+        debug_assert!(index < MARK_COUNT);
+        let offset = MARK_DEPTH - index * MARK_STRIDE;
+        // SAFETY: a stack is at least twice MARK_DEPTH deep, so the address lies in it; it is a
+        // multiple of 64 away from `middle`, hence aligned.
+        unsafe { self.middle.sub(offset).cast() }
+    }
+
+    /// # Safety
+    ///
+    /// No stack in use reaches down to the marks.
+    unsafe fn set_marks(&self) {
+        for index in 0..MARK_COUNT {
+            // SAFETY: the mark lies in this mapping, below any stack in use.
+            unsafe { self.mark(index).write(MARK) };
+        }
+    }
+
+    /// Gives deep pages back if the stack has been used as deep as the marks.
+    ///
+    /// One mark is looked at per call, in turn: one load on the paths that every coroutine takes.
+    /// An excursion overwrites nearly all of them, so its pages are given back within a few
+    /// calls.
+    ///
+    /// # Safety
+    ///
+    /// Nothing of value lies in this slot's stack deeper than MARK_DEPTH below its top.
+    #[inline]
+    unsafe fn trim(&mut self) {
+        let index = self.next_mark;
+        self.next_mark = (index + 1) % MARK_COUNT;
+        // SAFETY: the mark lies in this mapping, see `mark`.
+        if unsafe { self.mark(index).read() } != MARK {
+            // SAFETY: as the caller guarantees; the marks themselves end above the range.
+            unsafe { self.give_back() };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for `trim`.
+    #[cold]
+    unsafe fn give_back(&mut self) {
+        // SAFETY: the caller guarantees that nothing of value lies below the marks.
+        unsafe {
+            self.mapping.discard_below(self.mark(0).cast());
+            self.set_marks();
+        }
+    }
+}
+
+/// What the scratch stack has to do; lives in the arena because both ends of the switch may have
+/// their stacks copied meanwhile.
+struct Exchange {
+    to: *const Coroutine,
+    keep_from: bool,
+    arg: usize,
+}
+
+/// The slots of one thread. Belongs to that thread: only it may call anything here.
+///
+/// Methods that switch or copy take `*mut Self` so that no Rust borrow is alive meanwhile.
+pub struct Arena<H: Hooks> {
+    config: Config,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The next slot to look at for a victim.
+    clock: usize,
+    /// The slot that `leave` took from the running coroutine, which still runs on it.
+    left: u32,
+    scratch: Option<Mapping>,
+    exchange: Exchange,
+    hooks: PhantomData<H>,
+}
+
+impl<H: Hooks> Arena<H> {
+    /// An arena without slots yet: they are mapped as they are wanted.
+    pub fn new(config: Config) -> io::Result<Self> {
+        Ok(Self {
+            config: config.checked()?,
+            slots: Vec::new(),
+            free: Vec::new(),
+            clock: 0,
+            left: NO_SLOT,
+            scratch: None,
+            exchange: Exchange {
+                to: ptr::null(),
+                keep_from: false,
+                arg: 0,
+            },
+            hooks: PhantomData,
+        })
+    }
+
+    /// The sizes this arena was made with.
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// Slots mapped so far.
+    pub fn mapped_slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Gives `co` a home and builds a stack in it that starts with `entry`.
+    ///
+    /// `running` is the coroutine that calls; its home is not given away.
+    ///
+    /// # Errors
+    ///
+    /// When no slot is free and not even the smallest number of slots can be mapped.
+    ///
+    /// # Safety
+    ///
+    /// `co` must be homeless, stay at its address until it is released, and `running` must be
+    /// the coroutine that runs on this thread.
+    pub unsafe fn settle(
+        &mut self,
+        co: &Coroutine,
+        running: &Coroutine,
+        entry: Entry,
+    ) -> io::Result<Home> {
+        debug_assert!(!co.has_home());
+        let index = match self.take_free() {
+            Some(index) => index,
+            // SAFETY: passed on from the caller.
+            None => unsafe { self.make_room(running)? },
+        };
+        let slot = &mut self.slots[index as usize];
+        debug_assert!(slot.occupant.is_null());
+        slot.occupant = co;
+        co.slot.set(index);
+        let home = Home { middle: slot.middle, data_end: slot.mapping.high() };
+        // SAFETY: the slot is nobody's, so the memory below its top is unused.
+        co.sp.set(unsafe { arch::prepare(slot.middle, entry) });
+        Ok(home)
+    }
+
+    fn take_free(&mut self) -> Option<u32> {
+        while let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.listed_free = false;
+            if slot.occupant.is_null() {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Maps another slot or empties one, and returns its index.
+    #[cold]
+    unsafe fn make_room(&mut self, running: &Coroutine) -> io::Result<u32> {
+        if self.slots.len() < self.config.slots {
+            match Slot::new(self.slots.len(), &self.config) {
+                Ok(slot) => {
+                    self.slots.push(slot);
+                    // A release must not allocate.
+                    self.free.reserve(self.slots.len());
+                    return Ok(self.slots.len() as u32 - 1);
+                }
+                // Address space is scarce: go on with the slots there are.
+                Err(_) if self.slots.len() >= MIN_SLOTS => {}
+                Err(error) => return Err(error),
+            }
+        }
+        loop {
+            self.clock = (self.clock + 1) % self.slots.len();
+            let slot = &self.slots[self.clock];
+            if !slot.pinned && self.clock as u32 != running.slot.get() {
+                break;
+            }
+        }
+        let index = self.clock;
+        // SAFETY: the occupant is not the running coroutine, so it is suspended.
+        unsafe { self.evict(index) };
+        Ok(index as u32)
+    }
+
+    /// Copies the occupant of a slot, if any, to the heap.
+    ///
+    /// # Safety
+    ///
+    /// The occupant must be suspended.
+    unsafe fn evict(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let occupant = std::mem::replace(&mut slot.occupant, ptr::null());
+        if occupant.is_null() {
+            return;
+        }
+        // SAFETY: an occupant stays at its address until it is released; it is suspended, so its
+        // bytes lie between its stack pointer and the used end of the data area; once they are
+        // copied nothing of value is left in the slot.
+        unsafe {
+            let co = &*occupant;
+            let low = co.sp.get();
+            let high = H::used_end(co);
+            co.store_copy(low, high as usize - low as usize);
+            H::moved_out(co, low, high, co.copy_shift());
+            slot.trim();
+        }
+    }
+
+    /// Copies `co` home. Its slot must be empty and not running.
+    unsafe fn restore(&mut self, co: &Coroutine) {
+        let slot = &mut self.slots[co.slot.get() as usize];
+        debug_assert!(slot.occupant.is_null());
+        slot.occupant = co;
+        let low = co.sp.get();
+        let len = co.copied_bytes();
+        // SAFETY: the copy holds `len` bytes that were taken from `low` of this slot, which holds
+        // nothing of value now.
+        unsafe {
+            ptr::copy_nonoverlapping(co.copy.get(), low, len);
+            H::moved_in(co, low, low.add(len), co.copy_shift());
+        }
+        co.drop_copy();
+    }
+
+    /// Switches from the running coroutine `from` to the suspended `to`, wherever `to`'s bytes
+    /// are, and returns the `arg` of the switch that comes back. With `keep_from` false, `from`
+    /// has been released and the call does not return.
+    ///
+    /// # Errors
+    ///
+    /// When `to` lies evicted from the very slot that runs and the scratch stack for that case
+    /// cannot be mapped. Nothing has happened then.
+    ///
+    /// # Safety
+    ///
+    /// `this` belongs to the running thread, `from` runs, `to` is suspended and both stay at
+    /// their addresses. No borrow of the arena may be alive. The rules of [`switch`] hold.
+    #[inline]
+    pub unsafe fn switch_to(
+        this: *mut Self,
+        from: &Coroutine,
+        to: &Coroutine,
+        arg: usize,
+        keep_from: bool,
+    ) -> io::Result<usize> {
+        // SAFETY: passed on from the caller; `to` is resident after `bring_home` says so.
+        unsafe {
+            if to.is_evicted() && !(*this).bring_home(to, from, keep_from)? {
+                return Ok(Self::switch_by_scratch(this, from, to, arg, keep_from));
+            }
+            Ok(switch(from.sp_cell(), to.sp(), arg))
+        }
+    }
+
+    /// Makes an evicted coroutine resident; false when that has to be done from the scratch
+    /// stack, which is mapped then.
+    #[cold]
+    unsafe fn bring_home(
+        &mut self,
+        co: &Coroutine,
+        running: &Coroutine,
+        keep_running: bool,
+    ) -> io::Result<bool> {
+        let index = co.slot.get();
+        if index == running.slot.get() || (!keep_running && index == self.left) {
+            if self.scratch.is_none() {
+                self.scratch = Some(Mapping::new(SCRATCH_SIZE)?);
+            }
+            return Ok(false);
+        }
+        // SAFETY: the slot's occupant, if any, is not running, so it is suspended.
+        unsafe {
+            self.evict(index as usize);
+            self.restore(co);
+        }
+        Ok(true)
+    }
+
+    /// # Safety
+    ///
+    /// As for `switch_to`; the scratch stack is mapped and both homes are the same slot.
+    unsafe fn switch_by_scratch(
+        this: *mut Self,
+        from: &Coroutine,
+        to: &Coroutine,
+        arg: usize,
+        keep_from: bool,
+    ) -> usize {
+        // SAFETY: `this` is ours alone; the scratch stack is used by nobody: each use ends with
+        // the switch to `to`.
+        unsafe {
+            (*this).exchange = Exchange { to, keep_from, arg };
+            let scratch = (*this).scratch.as_ref().expect("mapped by bring_home");
+            let sp = arch::prepare(scratch.high(), exchange::<H>);
+            switch(from.sp_cell(), sp, this as usize)
+        }
+    }
+
+    /// Keeps a coroutine's slot from being shared: its bytes are never copied.
+    pub fn pin(&mut self, co: &Coroutine) {
+        if co.has_home() {
+            self.slots[co.slot.get() as usize].pinned = true;
+        }
+    }
+
+    /// Takes the home of a coroutine that does not run away: it is given up.
+    ///
+    /// # Safety
+    ///
+    /// `co` does not run, and what lies in its stack is not needed any more.
+    pub unsafe fn release(&mut self, co: &Coroutine) {
+        let index = co.slot.replace(NO_SLOT);
+        if co.is_evicted() {
+            co.drop_copy();
+        } else if index != NO_SLOT {
+            // SAFETY: passed on from the caller.
+            unsafe { self.vacate(index, co) };
+        }
+    }
+
+    /// Takes the home of the running coroutine away: it has finished. Its stack stays usable
+    /// until it has switched away by [`switch_to`](Self::switch_to) with `keep_from` false,
+    /// which must be the next thing that happens to this arena.
+    ///
+    /// # Safety
+    ///
+    /// `co` runs, in its outermost function.
+    pub unsafe fn leave(&mut self, co: &Coroutine) {
+        let index = co.slot.replace(NO_SLOT);
+        debug_assert_ne!(index, NO_SLOT);
+        self.left = index;
+        // SAFETY: the outermost function lies far above the depth marks.
+        unsafe { self.vacate(index, co) };
+    }
+
+    /// # Safety
+    ///
+    /// `co` is the resident occupant, and its bytes deeper than the marks are of no value.
+    unsafe fn vacate(&mut self, index: u32, co: &Coroutine) {
+        let slot = &mut self.slots[index as usize];
+        debug_assert_eq!(slot.occupant, ptr::from_ref(co));
+        slot.occupant = ptr::null();
+        slot.pinned = false;
+        if !slot.listed_free {
+            slot.listed_free = true;
+            self.free.push(index);
+        }
+        // SAFETY: passed on from the caller.
+        unsafe { slot.trim() };
+    }
+}
+
+/// Runs on the scratch stack: swaps the occupants of one slot and goes on with the new one.
+unsafe extern "C" fn exchange<H: Hooks>(arena: usize) -> ! {
+    let arena = arena as *mut Arena<H>;
+    // SAFETY: `switch_by_scratch` passes its arena; `from` has been left by the switch to here,
+    // so it is suspended, and nobody runs in the slot while this stack runs.
+    unsafe {
+        let Exchange { to, keep_from, arg } = ptr::read(&raw const (*arena).exchange);
+        let index = (*to).slot.get();
+        if keep_from {
+            (*arena).evict(index as usize);
+        }
+        (*arena).restore(&*to);
+        let mut unused = ptr::null_mut();
+        switch(&raw mut unused, (*to).sp(), arg);
+    }
+    unreachable!("the scratch stack is left for good")
+}

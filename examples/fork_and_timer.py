@@ -1,0 +1,39 @@
+"""A greenlet that waits when the process forks goes on waiting in both processes.
+
+    python -m greenloop examples/fork_and_timer.py [SECONDS]
+
+do_magic() is due after SECONDS (1 if not given), and the process forks before that: it is called
+in the parent and in the child. A child that should not inherit the greenlets of its parent has
+to end or exec at once.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import os
+import sys
+import time
+
+import gevent
+
+DUE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
+
+
+def do_magic(parent: int) -> None:
+    print(f"magic in the {'parent' if os.getpid() == parent else 'child'}", flush=True)
+
+
+def main() -> None:
+    greenlet = gevent.spawn_later(DUE, do_magic, os.getpid())
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(3 * DUE)
+    else:
+        greenlet.join()
+        _, status = os.waitpid(pid, 0)
+        print(f"the child ended with status {os.waitstatus_to_exitcode(status)}")
+
+
+if __name__ == "__main__":
+    main()

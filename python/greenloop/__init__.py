@@ -1,0 +1,1 @@
+from greenloop.dropin import install_as_gevent
