@@ -9,8 +9,6 @@ default executor has a few dozen at most.
 
 from gevent import monkey
 
-# The function as it was, for the native threads: there is no event loop to wait in there.
-native_sleep = monkey.get_original("time", "sleep")
 monkey.patch_all()
 
 import asyncio
@@ -37,13 +35,9 @@ def with_greenlets(count: int) -> list[int]:
 
 
 def with_asyncio(count: int) -> list[int]:
-    def in_a_thread(number: int) -> int:
-        native_sleep(WAIT)
-        return number
-
     async def gather() -> list[int]:
         loop = asyncio.get_running_loop()
-        calls = (loop.run_in_executor(None, in_a_thread, number) for number in range(count))
+        calls = (loop.run_in_executor(None, blocking_function, number) for number in range(count))
         return await asyncio.gather(*calls)
 
     return asyncio.run(gather())

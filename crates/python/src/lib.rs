@@ -6,6 +6,7 @@ mod greenlet;
 mod hub;
 mod pystate;
 mod sync;
+mod task;
 mod threadpool;
 mod time;
 
@@ -18,5 +19,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     greenlet::register(module)?;
     hub::register(module)?;
+    task::register(module)?;
     Ok(())
 }

@@ -1,15 +1,5 @@
 //! Waits and watches on descriptors, and the registrations that serve them.
 //!
-//! # Which registration serves whom
-//!
-//! | users of the descriptor                       | registration                          |
-//! |-----------------------------------------------|---------------------------------------|
-//! | an owner, with or without waits of its own    | edge-triggered, both directions, kept |
-//! | any watch, or any wait without an owner       | level-triggered, what they all want   |
-//! | nobody, and no owner                          | none                                  |
-//!
-//! A backend without edge triggering gets exact level interests instead, which cost it nothing.
-//!
 //! # Why an edge is never lost
 //!
 //! An owner's waiter has tried the system call and got `EAGAIN` before it calls [`wait`], and the
@@ -23,34 +13,20 @@
 //!
 //! A wait without an owner has tried nothing, which is why it gets level triggering.
 //!
-//! # When a number changes its meaning
-//!
-//! A descriptor may be closed, and its number given to another file, without [`forget`] having
-//! been called. Three things find it out:
-//!
-//! * a wait by another owner, who must have got the number after it: the earlier owner's waits
-//!   are orphaned, that is, fire with error readiness at the next poll;
-//! * a watch or ownerless wait, which cannot tell whose file it is and so verifies the
-//!   registration with a system call even where its interest is covered: if the file has none,
-//!   the owner's waits are orphaned. Watches and ownerless waits go by number, and follow it;
-//! * the stamp in a report's token, which belongs to an earlier registration. The earlier file
-//!   lives on through a duplicate, and its registration is out of reach of `epoll_ctl`, which
-//!   finds registrations by number. If such reports keep coming the poller is rebuilt.
+//! How registrations are chosen and kept true is in [`registration`].
 //!
 //! [`wait`]: Descriptors::wait
-//! [`forget`]: Descriptors::forget
 
 use std::io;
 use std::mem;
 use std::os::fd::RawFd;
 
-use rustix::io::Errno;
-
 use crate::arena::{Arena, Handle, List};
-use crate::fdtable::{FdTable, Slot, State, parse_token};
-use crate::sys::{Added, AnyPoller, Event, Mode, Poller};
+use crate::fdtable::{FdTable, State, parse_token};
+use crate::sys::{AnyPoller, Event, Mode, Poller};
 use crate::types::{Fired, Interest, Ready, WaitKey, WatchKey};
 
+mod registration;
 #[cfg(test)]
 mod tests;
 
@@ -264,230 +240,6 @@ impl<T> Descriptors<T> {
         out.extend(self.watches.drain().map(|watch| watch.data));
     }
 
-    /// Gives the poller new kernel objects and registers again whatever has users. Descriptors
-    /// that only had an owner are registered again when next waited for.
-    pub(crate) fn rebuild(&mut self) -> io::Result<()> {
-        self.poller.reset()?;
-        self.stale_reports = 0;
-        self.registered = 0;
-        let edge_triggered = self.poller.edge_triggered();
-        for fd in self.table.numbers() {
-            let slot = self.table.slot(fd);
-            if !slot.is_registered() {
-                continue;
-            }
-            slot.state = State::Unregistered;
-            slot.stamp = slot.stamp.wrapping_add(1);
-            if !slot.has_users() {
-                slot.owner = 0;
-            } else if let Some(mode) = slot.target(edge_triggered)
-                && self.add(fd, mode).is_err()
-            {
-                self.abandon(fd);
-            }
-        }
-        self.poller
-            .add(self.wake_fd, WAKE_TOKEN, Mode::Level(Interest::READABLE))?;
-        Ok(())
-    }
-
-    /// Sees to it that the registration of `fd` serves one user more.
-    fn arm(&mut self, fd: RawFd, owner: u64, interest: Interest, level: bool) -> io::Result<()> {
-        if fd < 0 {
-            return Err(Errno::BADF.into());
-        }
-        if interest.is_empty() {
-            return Err(Errno::INVAL.into());
-        }
-        let edge_triggered = self.poller.edge_triggered();
-        let slot = self.table.get(fd).copied().unwrap_or(Slot::EMPTY);
-        let is_new_owner = owner != 0 && owner != slot.owner;
-        let is_successor = is_new_owner && slot.owner != 0;
-        let new_owner = if owner == 0 { slot.owner } else { owner };
-        let target = slot.target_with(new_owner, interest, level, edge_triggered);
-        let mode = target.expect("somebody wants something");
-
-        // Without an owner, or with a new one, the registration may be that of an earlier file.
-        let must_verify = owner == 0 || is_new_owner;
-        match slot.state {
-            State::Registered(present) if !must_verify && covers(present, mode) => return Ok(()),
-            State::AlwaysReady if !must_verify => {
-                self.list_always_ready(fd);
-                return Ok(());
-            }
-            State::Registered(_) if !is_successor => match self.modify(fd, mode) {
-                Ok(()) => {
-                    self.table.slot(fd).owner = new_owner;
-                    return Ok(());
-                }
-                Err(error) if is_not_registered(&error) => {
-                    self.unstate(fd);
-                    if owner == 0 {
-                        self.disown(fd);
-                    }
-                }
-                Err(error) => {
-                    if Errno::from_io_error(&error) == Some(Errno::BADF) {
-                        self.abandon(fd);
-                    }
-                    return Err(error);
-                }
-            },
-            State::Registered(_) => {
-                self.unstate(fd);
-                self.disown(fd);
-            }
-            State::Unregistered | State::AlwaysReady => {
-                if is_successor {
-                    self.disown(fd);
-                }
-            }
-        }
-
-        // Who is left decides, now that a lost owner's waits are not among them any more.
-        let slot = self.table.get(fd).copied().unwrap_or(Slot::EMPTY);
-        let new_owner = if owner == 0 { slot.owner } else { owner };
-        let target = slot.target_with(new_owner, interest, level, edge_triggered);
-        let mode = target.expect("somebody wants something");
-        match self.add(fd, mode) {
-            Ok(()) => {
-                self.table.slot(fd).owner = new_owner;
-                Ok(())
-            }
-            Err(error) => {
-                // Without a registration nothing would ever fire the users that are left.
-                self.abandon(fd);
-                Err(error)
-            }
-        }
-    }
-
-    /// Brings the registration of `fd` in line after users have left. An edge-triggered backend
-    /// keeps a level interest that is too wide, because the same waits tend to come back, until a
-    /// report that nobody wants shows its price (`narrow`).
-    fn settle(&mut self, fd: RawFd, narrow: bool) {
-        let edge_triggered = self.poller.edge_triggered();
-        let slot = self.table.slot(fd);
-        let State::Registered(present) = slot.state else {
-            if slot.state == State::AlwaysReady && slot.owner == 0 && !slot.has_users() {
-                slot.state = State::Unregistered;
-            }
-            return;
-        };
-        if present == Mode::Edge {
-            return;
-        }
-        let Some(mode) = slot.target(edge_triggered) else {
-            self.deregister(fd);
-            return;
-        };
-        let may_stay = if edge_triggered && !narrow {
-            covers(present, mode)
-        } else {
-            present == mode
-        };
-        if may_stay {
-            return;
-        }
-        match self.modify(fd, mode) {
-            Ok(()) => {}
-            Err(error) if is_not_registered(&error) => {
-                self.unstate(fd);
-                self.disown(fd);
-                let replaced = match self.table.slot(fd).target(edge_triggered) {
-                    Some(mode) => self.add(fd, mode),
-                    None => Ok(()),
-                };
-                if replaced.is_err() {
-                    self.abandon(fd);
-                }
-            }
-            Err(_) => self.abandon(fd),
-        }
-    }
-
-    fn modify(&mut self, fd: RawFd, mode: Mode) -> io::Result<()> {
-        let slot = self.table.slot(fd);
-        self.poller.modify(fd, slot.token(fd), mode)?;
-        slot.state = State::Registered(mode);
-        Ok(())
-    }
-
-    /// Registers a descriptor that has no registration known to us.
-    fn add(&mut self, fd: RawFd, mode: Mode) -> io::Result<()> {
-        let token = self.table.get(fd).unwrap_or(&Slot::EMPTY).token(fd);
-        let added = self.poller.add(fd, token, mode)?;
-        let slot = self.table.grow_to(fd);
-        match added {
-            Added::Pollable => {
-                slot.state = State::Registered(mode);
-                self.registered += 1;
-            }
-            Added::AlwaysReady => {
-                slot.state = State::AlwaysReady;
-                self.list_always_ready(fd);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the registration of `fd`, if it has one.
-    fn deregister(&mut self, fd: RawFd) {
-        if self.table.slot(fd).is_registered() {
-            // If this fails the file was closed, and its registration has either gone with it or
-            // is out of reach; its reports would be met by the stamp.
-            let _ = self.poller.delete(fd);
-            self.unstate(fd);
-        }
-    }
-
-    /// Regards `fd` as not registered; reports of its registration so far are outdated.
-    fn unstate(&mut self, fd: RawFd) {
-        let slot = self.table.slot(fd);
-        slot.state = State::Unregistered;
-        slot.stamp = slot.stamp.wrapping_add(1);
-        self.registered -= 1;
-    }
-
-    /// Orphans the waits of the slot's owner, who has lost the number, and clears the owner.
-    fn disown(&mut self, fd: RawFd) {
-        let slot = self.table.slot(fd);
-        slot.owner = 0;
-        let mut next = slot.waits.first();
-        while let Some(index) = next {
-            next = self.waits.after(index);
-            if self.waits.at(index).owner != 0 {
-                self.orphan_wait(index);
-            }
-        }
-    }
-
-    /// Ends all use of `fd`: orphans its waits, deactivates its watches, deregisters it.
-    fn abandon(&mut self, fd: RawFd) {
-        if self.table.get(fd).is_none() {
-            return;
-        }
-        self.deregister(fd);
-        let slot = self.table.slot(fd);
-        slot.state = State::Unregistered;
-        slot.owner = 0;
-        let (mut next_wait, mut next_watch) = (slot.waits.first(), slot.watches.first());
-        while let Some(index) = next_wait {
-            next_wait = self.waits.after(index);
-            self.orphan_wait(index);
-        }
-        while let Some(index) = next_watch {
-            next_watch = self.watches.after(index);
-            let slot = self.table.slot(fd);
-            self.watches.unlink(&mut slot.watches, index);
-            let watch = self.watches.at_mut(index);
-            slot.watch_left(watch.interest);
-            watch.fd = DETACHED;
-            self.detached_watches += 1;
-            self.orphans.push(Orphan::Watch(self.watches.handle(index)));
-        }
-    }
-
     fn orphan_wait(&mut self, index: u32) {
         self.detach_wait(index);
         self.orphans.push(Orphan::Wait(self.waits.handle(index)));
@@ -627,39 +379,4 @@ impl<T> Descriptors<T> {
             }
         }
     }
-
-    /// Gets rid of registrations that are out of reach. A rebuild costs a system call for each
-    /// descriptor with users, so it waits until there have been reports in proportion; a
-    /// level-triggered registration makes them in quick succession.
-    fn rebuild_if_stale(&mut self) -> io::Result<()> {
-        const REGISTERED_PER_REPORT: usize = 8;
-        if self.stale_reports * REGISTERED_PER_REPORT <= self.registered {
-            return Ok(());
-        }
-        match self.rebuild() {
-            // No descriptor is left for a new poller. The old one still works, if busily.
-            Err(error) if is_out_of_descriptors(&error) => Ok(()),
-            result => result,
-        }
-    }
-}
-
-/// Whether a registration in mode `present` reports all that one in mode `wanted` would.
-#[inline]
-fn covers(present: Mode, wanted: Mode) -> bool {
-    match (present, wanted) {
-        (Mode::Level(present), Mode::Level(wanted)) => present.contains(wanted),
-        _ => present == wanted,
-    }
-}
-
-fn is_not_registered(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::NOENT)
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE)
-    )
 }

@@ -1,7 +1,7 @@
 //! `switch`, `throw` and the other methods.
 
 use super::exceptions;
-use super::object::{Payload, PyGreenlet, Status};
+use super::object::{Body, Payload, PyGreenlet, Status};
 use super::switch;
 use super::thread::Thread;
 use pyo3::exceptions::PyTypeError;
@@ -157,7 +157,9 @@ pub fn thread_for<'a>(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<&'a Thr
 /// or the constructor was given it. With the greenlet package, too, a missing `run` is an error
 /// of the switch and leaves the greenlet unstarted.
 fn ensure_run(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<()> {
-    if !greenlet.run.get().is_null() {
+    // Greenlets with a body of their own (tasks, hubs) have no `run`.
+    let is_raw = std::ptr::fn_addr_eq(greenlet.body.get(), switch::run_body as Body);
+    if !greenlet.run.get().is_null() || !is_raw {
         return Ok(());
     }
     // SAFETY: a valid object and name.

@@ -223,10 +223,19 @@ fn set_hub(py: Python<'_>, hub: Bound<'_, PyAny>) -> PyResult<()> {
 /// _set_hub_class(cls)
 /// --
 ///
-/// The class that `get_hub` makes hubs of; set once by greenloop.hub.
+/// The class that `get_hub` makes hubs of from now on.
 #[pyfunction]
-fn _set_hub_class(py: Python<'_>, class: Bound<'_, PyAny>) {
-    HubObject::set_class(py, class);
+fn _set_hub_class(class: Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: a valid object, checked to be a class before it is looked at as one.
+    let is_hub_class = unsafe {
+        ffi::PyType_Check(class.as_ptr()) != 0
+            && ffi::PyType_IsSubtype(class.as_ptr().cast(), HUB_TYPE.load(Ordering::Relaxed)) != 0
+    };
+    if !is_hub_class {
+        return Err(PyTypeError::new_err("expected a subclass of Hub"));
+    }
+    HubObject::set_class(class);
+    Ok(())
 }
 
 /// sleep(seconds=0, ref=True)
@@ -272,7 +281,18 @@ fn _throw_later<'py>(
 ) -> PyResult<()> {
     let none = py.None().into_bound(py);
     let error = instance_from(&typ, val.as_ref().unwrap_or(&none), tb.as_ref().unwrap_or(&none))?;
-    let target = greenlet_argument(&greenlet)?;
+    push_throw(&greenlet, error)
+}
+
+/// Throws an exception (class or instance) into a greenlet when its turn comes; from any thread.
+pub fn throw_later(greenlet: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+    let none = greenlet.py().None().into_bound(greenlet.py());
+    push_throw(greenlet, instance_from(exception, &none, &none)?)
+}
+
+fn push_throw(greenlet: &Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<()> {
+    let py = greenlet.py();
+    let target = greenlet_argument(greenlet)?;
     // SAFETY: a greenlet has a thread; its hub, if there is one, is alive.
     unsafe {
         let thread = &*(*target).thread.get();
@@ -283,7 +303,7 @@ fn _throw_later<'py>(
                 crate::exceptions::invalid_thread_use(py, "the greenlet's thread has no hub")
             })?
         };
-        let greenlet = greenlet.into_ptr().cast();
+        let greenlet = greenlet.clone().into_ptr().cast();
         hub.push(thread, Entry::Throw { greenlet, error: error.into_ptr() });
     }
     Ok(())

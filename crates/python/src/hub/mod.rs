@@ -15,16 +15,16 @@ pub mod watchers;
 use crate::greenlet::object::{Payload, PyGreenlet};
 use crate::greenlet::thread::Thread;
 use crate::greenlet::{switch, types};
+use crate::task::throw_timer::ThrowTimer;
 use greenloop_reactor::{Backend, Fired, Reactor};
 use inbox::Inbox;
 use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use queue::{Entry, ReadyQueue};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the reactor keeps for each timer, wait and watch.
 pub enum Source {
@@ -32,8 +32,10 @@ pub enum Source {
     Wait(wait::Ticket),
     /// A watcher object (see `watchers`) to be told.
     Watcher(Py<PyAny>),
-    /// A `Timeout`: an exception instance to throw into a greenlet.
-    Throw { greenlet: Py<PyAny>, error: Py<PyAny> },
+    /// A `Timeout`, with its exception to throw into a greenlet.
+    Throw(Py<ThrowTimer>),
+    /// A greenlet to start (`start_later`).
+    Start(Py<PyAny>),
 }
 
 /// Switches made without a look at the clock.
@@ -68,7 +70,8 @@ pub struct HubObject {
     handles_signals: bool,
 }
 
-static HUB_CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// The class that hubs are made of: `greenloop.hub.Hub`, unless it was replaced.
+static HUB_CLASS: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 
 impl HubObject {
     #[inline]
@@ -104,7 +107,15 @@ impl HubObject {
 
     #[cold]
     fn create<'a>(py: Python<'_>, thread: &Thread) -> PyResult<&'a Self> {
-        let class = HUB_CLASS.get(py).expect("set when the module was made").bind(py);
+        let class = {
+            let class = HUB_CLASS.lock().unwrap_or_else(PoisonError::into_inner);
+            class.as_ref().map(|class| class.clone_ref(py))
+        };
+        // Importing the module sets the class.
+        let class = match class {
+            Some(class) => class.into_bound(py),
+            None => py.import("greenloop.hub")?.getattr("Hub")?,
+        };
         let hub = class.call0()?;
         if thread.hub.get().is_null() {
             Self::install(thread, &hub)?;
@@ -129,9 +140,12 @@ impl HubObject {
         Ok(())
     }
 
-    /// The class that hubs are made from: `greenloop.hub.Hub`, or a subclass.
-    pub fn set_class(py: Python<'_>, class: Bound<'_, PyAny>) {
-        HUB_CLASS.get_or_init(py, || class.unbind());
+    /// Sets the class that hubs are made of from now on.
+    pub fn set_class(class: Bound<'_, PyAny>) {
+        let mut place = HUB_CLASS.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = place.replace(class.unbind());
+        drop(place);
+        drop(old);
     }
 
     /// Runs `f` with the reactor. `f` must not run Python code or switch: what it takes out of

@@ -1,7 +1,9 @@
 //! The ready queue: what is to run, in the order it became ready.
 
 use crate::greenlet::object::{Payload, PyGreenlet, Status};
+use crate::task::throw_timer::ThrowTimer;
 use pyo3::ffi;
+use pyo3::prelude::*;
 use std::collections::VecDeque;
 use std::ptr;
 
@@ -13,8 +15,12 @@ pub enum Entry {
     Start { greenlet: *mut PyGreenlet },
     /// A greenlet to switch to with a value, whatever it is doing.
     Switch { greenlet: *mut PyGreenlet, value: *mut ffi::PyObject },
+    /// A raw greenlet to start with a tuple of arguments.
+    SwitchArgs { greenlet: *mut PyGreenlet, args: *mut ffi::PyObject },
     /// An exception instance to throw into a greenlet, unless it has ended.
     Throw { greenlet: *mut PyGreenlet, error: *mut ffi::PyObject },
+    /// A `ThrowTimer` whose time is over: throws, unless it has been stopped.
+    Timeout { timer: *mut ffi::PyObject },
     /// A callback object (see `callback`) to run in the hub.
     Call { callback: *mut ffi::PyObject },
 }
@@ -27,8 +33,11 @@ impl Entry {
                 (greenlet.cast(), ptr::null_mut())
             }
             Self::Switch { greenlet, value } => (greenlet.cast(), value),
+            Self::SwitchArgs { greenlet, args } => (greenlet.cast(), args),
             Self::Throw { greenlet, error } => (greenlet.cast(), error),
-            Self::Call { callback } => (callback, ptr::null_mut()),
+            Self::Timeout { timer: object } | Self::Call { callback: object } => {
+                (object, ptr::null_mut())
+            }
         };
         // SAFETY: owned references or null; the GIL is held.
         unsafe {
@@ -53,9 +62,15 @@ impl Entry {
                 Self::Switch { greenlet, value } if (*greenlet).status.get() != Status::Dead => {
                     Some((greenlet, Payload::Value(value)))
                 }
+                Self::SwitchArgs { greenlet, args }
+                    if (*greenlet).status.get() != Status::Dead =>
+                {
+                    Some((greenlet, Payload::Args(args, ptr::null_mut())))
+                }
                 Self::Throw { greenlet, error } if (*greenlet).status.get() != Status::Dead => {
                     Some((greenlet, Payload::Throw(error)))
                 }
+                Self::Timeout { timer } => timed_out(timer),
                 Self::Call { .. } => unreachable!("callbacks run in the hub"),
                 void => {
                     void.discard();
@@ -63,6 +78,27 @@ impl Entry {
                 }
             }
         }
+    }
+}
+
+/// The throw of a timer that has not been stopped; takes the reference.
+///
+/// # Safety
+///
+/// `timer` is an owned `ThrowTimer`.
+#[cold]
+unsafe fn timed_out(timer: *mut ffi::PyObject) -> Option<(*mut PyGreenlet, Payload)> {
+    // SAFETY: as the caller guarantees; the GIL is held.
+    unsafe {
+        let timer = Bound::from_owned_ptr(Python::assume_attached(), timer);
+        let timer = timer.cast::<ThrowTimer>().expect("a Timeout entry holds a ThrowTimer");
+        let (greenlet, error) = timer.get().take_target()?;
+        if (*greenlet).status.get() == Status::Dead {
+            ffi::Py_DECREF(greenlet.cast());
+            ffi::Py_DECREF(error);
+            return None;
+        }
+        Some((greenlet, Payload::Throw(error)))
     }
 }
 

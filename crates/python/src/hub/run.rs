@@ -13,6 +13,7 @@ use crate::exceptions;
 use crate::greenlet::object::{Next, Payload, PyGreenlet};
 use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
+use crate::task::throw_timer::ThrowTimer;
 use greenloop_reactor::{Fired, Polled};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -120,11 +121,9 @@ impl HubObject {
                 Fired::Timer { data: Source::Wait(ticket), .. } => {
                     ticket.wake(Reason::TimedOut);
                 }
-                Fired::Timer { data: Source::Throw { greenlet, error }, .. } => {
-                    self.push_local(Entry::Throw {
-                        greenlet: greenlet.into_ptr().cast(),
-                        error: error.into_ptr(),
-                    });
+                Fired::Timer { data: Source::Throw(timer), .. } => ThrowTimer::expired(timer, self),
+                Fired::Timer { data: Source::Start(greenlet), .. } => {
+                    self.push_local(Entry::Start { greenlet: greenlet.into_ptr().cast() });
                 }
                 Fired::Woken => signalled = true,
                 other => watchers::dispatch(py, self, other),

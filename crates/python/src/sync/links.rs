@@ -4,9 +4,11 @@ use crate::hub::HubObject;
 use crate::hub::callback::Callback;
 use crate::hub::queue::Entry;
 use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
 
 /// Callables in the order they were added. Each is called once, with the object, in the hub.
 #[derive(Default)]
@@ -68,6 +70,22 @@ impl Links {
     /// Takes all out.
     pub fn take(&self) -> Vec<Py<PyAny>> {
         self.functions.take()
+    }
+
+    /// Visits the functions for the garbage collector.
+    ///
+    /// # Safety
+    ///
+    /// As the interpreter calls `tp_traverse`.
+    pub unsafe fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+        for function in self.functions.borrow().iter() {
+            // SAFETY: a valid object; `visit` runs no Python code.
+            let status = unsafe { visit(function.as_ptr(), arg) };
+            if status != 0 {
+                return status;
+            }
+        }
+        0
     }
 
     /// Has every function called by the hub with `object`, each as soon as what is ready before

@@ -113,6 +113,27 @@ fn a_wait_without_owner_leaves_no_registration() {
 }
 
 #[test]
+fn a_wait_without_owner_takes_the_owners_registration_to_level_and_back() {
+    let mut bench = Bench::new();
+    let (here, there) = sockets();
+    bench.wait(&here, 1, READ);
+    bench.calls();
+    for _ in 0..2 {
+        bench.wait(&here, 0, WRITE);
+        assert_eq!(bench.calls(), MODIFY);
+        assert_eq!(bench.poll(), 1);
+        assert_eq!(bench.calls(), MODIFY);
+    }
+    let key = bench.wait(&here, 0, WRITE);
+    bench.descriptors.cancel(key);
+    assert_eq!(bench.calls(), Calls { modify: 2, ..NONE });
+    bench.wait(&here, 1, WRITE);
+    put(&there);
+    assert_eq!(bench.poll(), 2);
+    assert_eq!(bench.calls(), NONE);
+}
+
+#[test]
 fn several_watches_share_one_registration() {
     let mut bench = Bench::new();
     let (here, _there) = sockets();

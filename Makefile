@@ -1,0 +1,102 @@
+# Every target sets up what it needs: a virtual environment in .venv/ with greenloop installed in
+# it, built from the sources as they are. A second run repeats only what has changed since.
+#
+# PYTHON chooses the interpreter. Each has its environment and its build to itself, so targets for
+# several versions can be run side by side:  make test PYTHON=python3.13
+
+PYTHON ?= python3
+# For every call of cargo; continuous integration says --locked here.
+CARGO_FLAGS ?=
+# For pytest, benches/run.py and demo/run.py:  make test PYTEST_FLAGS='-k timeout -x'
+PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
+DEMO_FLAGS ?=
+
+SETUP = $(PYTHON) tools/environment.py --cargo-flags='$(CARGO_FLAGS)'
+# Asked for once, and only by targets that need it.
+TAG = $(eval TAG := $$(shell $(PYTHON) tools/environment.py --tag main))$(TAG)
+MAIN = .venv/$(TAG)/bin
+PEERS = .venv/$(TAG)-peers/bin
+CARGO_HERE = PYO3_PYTHON='$(CURDIR)/$(MAIN)/python' cargo
+
+.PHONY: help
+help:
+	@echo 'make demo          fetch 1,000 URLs with greenlets and with threads, and compare'
+	@echo 'make test          test the crates, then the package'
+	@echo 'make test-matrix   the same on every supported Python this machine has'
+	@echo 'make lint          formatting, clippy, ruff, mypy, stubs, dependency rule'
+	@echo 'make bench         measure greenloop against its peers'
+	@echo 'make conformance   run the tests against the real gevent and greenlet'
+	@echo 'make clean         remove everything that make made'
+	@echo 'PYTHON=python3.13 chooses the interpreter.'
+
+# --- set-up ---
+
+.PHONY: environment installed
+environment:
+	@$(SETUP) main
+
+installed:
+	@$(SETUP) --greenloop main
+
+# --- use ---
+
+.PHONY: demo bench
+demo: installed
+	$(MAIN)/python demo/run.py $(DEMO_FLAGS)
+
+bench:
+	@$(SETUP) --greenloop peers
+	@mkdir -p build
+	$(PEERS)/python benches/run.py --json build/bench-$(TAG).json $(BENCH_FLAGS)
+
+# --- tests ---
+
+.PHONY: test test-rust test-python test-matrix conformance
+test: test-rust test-python
+
+# The crate python is a part of the interpreter's process and is tested from Python.
+test-rust:
+	cargo test $(CARGO_FLAGS) --workspace --exclude greenloop-python
+
+test-python: installed
+	$(MAIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-matrix: test-rust
+	@pythons=$$($(PYTHON) tools/pythons.py) || exit 1; \
+	for python in $$pythons; do \
+		echo "== $$python"; \
+		$(MAKE) --no-print-directory test-python PYTHON="$$python" || exit 1; \
+	done
+
+# A test of documented behaviour has to pass on the packages whose behaviour that is.
+conformance:
+	@$(SETUP) peers
+	GREENLOOP_TEST_PEER=1 $(PEERS)/python -m pytest $(PYTEST_FLAGS) tests/api tests/greenlet
+
+# --- checks ---
+
+.PHONY: lint lint-once lint-version
+lint: lint-once lint-version
+
+# What does not depend on the Python version.
+lint-once: environment
+	cargo fmt --all --check
+	$(MAIN)/ruff check .
+	$(MAIN)/ruff format --check .
+	$(MAIN)/python tools/check_dependencies.py
+	$(MAIN)/python tools/check_versions.py
+
+# The code for each CPython is compiled for it alone, and stubs are compared with what was built.
+lint-version: installed
+	$(CARGO_HERE) clippy $(CARGO_FLAGS) --workspace --all-targets --target-dir target/$(TAG) -- -D warnings
+	$(MAIN)/mypy --python-executable $(MAIN)/python python/greenloop tools benches demo
+	$(MAIN)/python -m mypy.stubtest greenloop._core
+
+# ---
+
+.PHONY: clean
+clean:
+	rm -rf .venv target build .mypy_cache .pytest_cache .ruff_cache
+	rm -f python/greenloop/_core.*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

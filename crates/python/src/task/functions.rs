@@ -1,0 +1,146 @@
+//! Functions of the module that work on greenlets.
+
+use super::methods::{kill_soon, task_of};
+use super::types::is_task;
+use crate::greenlet::switch::run_body;
+use crate::greenlet::types::{self, greenlet_type, is_greenlet};
+use crate::hub::HubObject;
+use crate::hub::queue::Entry;
+use crate::hub::wait::{Reason, Wait};
+use crate::time::Limit;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+/// spawn_raw(function, *args, **kwargs)
+/// --
+///
+/// Runs a function in a raw greenlet as soon as the hub gets to it: no result, no links, only
+/// what a greenlet.greenlet has. Errors are reported by the hub. Returns the greenlet.
+/// (As gevent.spawn_raw.)
+#[pyfunction]
+#[pyo3(signature = (function, *args, **kwargs))]
+pub fn spawn_raw<'py>(
+    function: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    kwargs: Option<Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    if !function.is_callable() {
+        return Err(PyTypeError::new_err("function must be callable"));
+    }
+    let hub = HubObject::get(py)?;
+    // Keywords are rare here: they travel in a partial.
+    let function = match kwargs {
+        Some(kwargs) if !kwargs.is_empty() => {
+            py.import("functools")?.getattr("partial")?.call((function,), Some(&kwargs))?
+        }
+        _ => function,
+    };
+    // SAFETY: a fresh greenlet of the raw type; owned references.
+    unsafe {
+        let greenlet = types::allocate(greenlet_type(), run_body);
+        if greenlet.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        (*greenlet).run.set(function.into_ptr());
+        ffi::Py_INCREF(hub.as_ptr());
+        let old = (*greenlet).parent.replace(hub.greenlet().as_greenlet());
+        ffi::Py_XDECREF(old.cast());
+        let object = Bound::from_owned_ptr(py, greenlet.cast());
+        hub.push_local(Entry::SwitchArgs {
+            greenlet: object.clone().into_ptr().cast(),
+            args: args.into_ptr(),
+        });
+        Ok(object)
+    }
+}
+
+/// _join_each(greenlets, timeout=None)
+/// --
+///
+/// Waits until every one of a sequence of Greenlets has ended, `timeout` seconds at most. True if
+/// all have.
+#[pyfunction]
+#[pyo3(signature = (greenlets, timeout = None))]
+pub fn _join_each<'py>(
+    greenlets: Bound<'py, PyAny>,
+    timeout: Option<Bound<'py, PyAny>>,
+) -> PyResult<bool> {
+    let py = greenlets.py();
+    let mut limit = None;
+    let mut timeout = Some(timeout);
+    let mut all = true;
+    for greenlet in greenlets.try_iter()? {
+        let greenlet = greenlet?;
+        let task = task_of(&greenlet)?;
+        while !task.is_ready() {
+            if limit.is_none() {
+                limit = Some(Limit::start(py, timeout.take().flatten())?);
+            }
+            let limit = limit.as_ref().expect("set just now");
+            let wait = Wait::begin(py, task.as_ptr())?;
+            if limit.judge(wait.park(Some(&task.waiters), limit.deadline()))? == Reason::TimedOut {
+                all = task.is_ready();
+                break;
+            }
+        }
+        if !all {
+            break;
+        }
+    }
+    if let Some(limit) = limit {
+        limit.end(py)?;
+    }
+    Ok(all)
+}
+
+/// _all_greenlets(sequence)
+/// --
+///
+/// Whether every item is a Greenlet.
+#[pyfunction]
+pub fn _all_greenlets(sequence: &Bound<'_, PyAny>) -> PyResult<bool> {
+    for item in sequence.try_iter()? {
+        if !is_task(item?.as_ptr()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// _kill_soon(greenlet, exception)
+/// --
+///
+/// Has an exception raised in a greenlet when the hub gets to it. True if a Greenlet has been told
+/// and has not ended yet: it can be joined.
+#[pyfunction]
+pub fn _kill_soon<'py>(
+    greenlet: Bound<'py, PyAny>,
+    exception: Bound<'py, PyAny>,
+) -> PyResult<bool> {
+    if is_task(greenlet.as_ptr()) {
+        return kill_soon(&greenlet, &exception);
+    }
+    if !is_greenlet(greenlet.as_ptr()) {
+        return Err(PyTypeError::new_err(format!(
+            "expected a greenlet, not {}",
+            greenlet.get_type().name()?
+        )));
+    }
+    crate::hub::methods::throw_later(&greenlet, &exception)?;
+    Ok(false)
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    for function in [
+        wrap_pyfunction!(spawn_raw, module)?,
+        wrap_pyfunction!(_join_each, module)?,
+        wrap_pyfunction!(_all_greenlets, module)?,
+        wrap_pyfunction!(_kill_soon, module)?,
+    ] {
+        module.add_function(function)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! Methods of `Greenlet` that are not called for every greenlet.
+//!
+//! Written as functions and put into the class as instance methods: argument parsing and errors
+//! are pyo3's, while the class itself needs a layout that pyo3 does not make.
+
+use super::attributes::format_call;
+use super::body::{failed, notify_links};
+use super::object::{Stage, TaskObject};
+use super::types::{is_task, start as start_task};
+use crate::errors::take_raised;
+use crate::greenlet::exceptions::greenlet_exit;
+use crate::greenlet::methods::{instance_from, thread_for};
+use crate::greenlet::object::{Payload, Status};
+use crate::greenlet::switch;
+use crate::greenlet::thread::Thread;
+use crate::hub::queue::Entry;
+use crate::hub::wait::{Reason, Wait};
+use crate::hub::{HubObject, Source};
+use crate::time::{Limit, deadline_after};
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyTuple};
+
+/// The task behind `self`.
+pub fn task_of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a TaskObject> {
+    if !is_task(object.as_ptr()) {
+        return Err(PyTypeError::new_err(format!(
+            "expected a Greenlet, not {}",
+            object.get_type().name()?
+        )));
+    }
+    // SAFETY: checked just now; held by `object`.
+    Ok(unsafe { &*object.as_ptr().cast::<TaskObject>() })
+}
+
+/// start($self, /)
+/// --
+///
+/// Has the greenlet run when the hub gets to it. Starting it twice does nothing.
+#[pyfunction]
+pub fn start(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let task = task_of(slf)?;
+    if task.stage.get() != Stage::Created || task.base.status.get() != Status::Unstarted {
+        return Ok(());
+    }
+    require_function(slf, task)?;
+    start_task(task);
+    Ok(())
+}
+
+fn require_function(slf: &Bound<'_, PyAny>, task: &TaskObject) -> PyResult<()> {
+    if task.func.get().is_null() && slf.getattr_opt("_run")?.is_none_or(|run| !run.is_callable()) {
+        return Err(PyTypeError::new_err("The run argument or self._run must be callable"));
+    }
+    Ok(())
+}
+
+/// start_later($self, seconds, /)
+/// --
+///
+/// Has the greenlet run in `seconds`.
+#[pyfunction]
+pub fn start_later(slf: &Bound<'_, PyAny>, seconds: f64) -> PyResult<()> {
+    let py = slf.py();
+    let task = task_of(slf)?;
+    if task.stage.get() != Stage::Created || task.base.status.get() != Status::Unstarted {
+        return Ok(());
+    }
+    require_function(slf, task)?;
+    let thread = thread_for(py, &task.base)?;
+    let hub = HubObject::of(py, thread)?;
+    let source = Source::Start(slf.clone().unbind());
+    let key = hub.reactor(|reactor| reactor.timer_add(deadline_after(seconds), source));
+    task.start_timer.set(Some(key));
+    task.stage.set(Stage::Scheduled);
+    Ok(())
+}
+
+/// Waits until the task has a result. False when the time is over.
+fn wait_for(py: Python<'_>, task: &TaskObject, limit: &mut Limit<'_>) -> PyResult<bool> {
+    while !task.is_ready() {
+        let wait = Wait::begin(py, task.as_ptr())?;
+        let reason = limit.judge(wait.park(Some(&task.waiters), limit.deadline()))?;
+        if reason == Reason::TimedOut {
+            return Ok(task.is_ready());
+        }
+    }
+    Ok(true)
+}
+
+/// join($self, /, timeout=None)
+/// --
+///
+/// Waits until the greenlet has ended, `timeout` seconds at most. Returns None in any case.
+#[pyfunction]
+#[pyo3(signature = (slf, timeout = None))]
+pub fn join(slf: &Bound<'_, PyAny>, timeout: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    let task = task_of(slf)?;
+    if task.is_ready() {
+        return Ok(());
+    }
+    let mut limit = Limit::start(slf.py(), timeout)?;
+    let outcome = wait_for(slf.py(), task, &mut limit);
+    limit.end(slf.py())?;
+    outcome.map(drop)
+}
+
+/// get($self, /, block=True, timeout=None)
+/// --
+///
+/// The result of the greenlet: returns what its function returned, raises what it raised. Waits
+/// for it, `timeout` seconds at most, and raises Timeout after that; at once if `block` is false.
+#[pyfunction]
+#[pyo3(signature = (slf, block = true, timeout = None))]
+pub fn get<'py>(
+    slf: &Bound<'py, PyAny>,
+    block: bool,
+    timeout: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let task = task_of(slf)?;
+    if !task.is_ready() {
+        if !block {
+            return Err(crate::time::timeout_error(py, None));
+        }
+        if task.base.is_running() {
+            return Err(PyAssertionError::new_err("a greenlet cannot wait for its own result"));
+        }
+        let mut limit = Limit::start(py, timeout)?;
+        let outcome = wait_for(py, task, &mut limit);
+        let expired = limit.error(py);
+        limit.end(py)?;
+        if !outcome? {
+            return Err(expired);
+        }
+    }
+    result_of(py, task)
+}
+
+/// The value of a finished task, or its exception.
+pub fn result_of<'py>(py: Python<'py>, task: &TaskObject) -> PyResult<Bound<'py, PyAny>> {
+    let error = task.error.get();
+    // SAFETY: owned by the task.
+    unsafe {
+        if !error.is_null() {
+            return Err(PyErr::from_value(Bound::from_borrowed_ptr(py, error)));
+        }
+        Ok(Bound::from_borrowed_ptr_or_opt(py, task.value.get())
+            .unwrap_or_else(|| py.None().into_bound(py)))
+    }
+}
+
+/// Ends a task that has not begun to run: takes it from the queue and gives it a result.
+fn end_before_start(py: Python<'_>, task: &TaskObject, error: Bound<'_, PyAny>) -> PyResult<()> {
+    task.base.status.set(Status::Dead);
+    if let Some(key) = task.start_timer.take() {
+        let hub = HubObject::of(py, thread_for(py, &task.base)?)?;
+        let source = hub.reactor(|reactor| reactor.timer_remove(key));
+        drop(source);
+    }
+    failed(task, error.into_ptr());
+    Ok(())
+}
+
+/// Has an exception thrown into a task, or ends it if it has not begun. True if the caller may
+/// have to wait for its end.
+pub fn kill_soon(slf: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = slf.py();
+    let task = task_of(slf)?;
+    if task.is_ready() {
+        return Ok(false);
+    }
+    let none = py.None().into_bound(py);
+    let error = match instance_from(exception, &none, &none) {
+        Ok(error) => error,
+        Err(error) => {
+            // As a mistake of the caller would show if the throw were made by the hub: reported.
+            crate::exceptions::handle_error(py, HubObject::get(py)?, Some(slf), error);
+            return Ok(false);
+        }
+    };
+    if task.base.status.get() == Status::Unstarted {
+        end_before_start(py, task, error)?;
+        return Ok(false);
+    }
+    // SAFETY: a task has a thread; the entry owns its references.
+    unsafe {
+        let thread: &Thread = &*task.base.thread.get();
+        let hub = match thread.hub.get().as_ref() {
+            Some(hub) => hub,
+            None => HubObject::of(py, thread)?,
+        };
+        let greenlet = slf.clone().into_ptr().cast();
+        hub.push(thread, Entry::Throw { greenlet, error: error.into_ptr() });
+    }
+    Ok(true)
+}
+
+/// kill($self, /, exception=GreenletExit, block=True, timeout=None)
+/// --
+///
+/// Raises `exception` in the greenlet. Waits until it has ended, `timeout` seconds at most, unless
+/// `block` is false: then it happens when the hub gets to it. A greenlet that has not begun to run
+/// never will.
+#[pyfunction]
+#[pyo3(signature = (slf, exception = None, block = true, timeout = None))]
+pub fn kill(
+    slf: &Bound<'_, PyAny>,
+    exception: Option<Bound<'_, PyAny>>,
+    block: bool,
+    timeout: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let exception = exception.unwrap_or_else(|| greenlet_exit(py).clone());
+    if kill_soon(slf, &exception)? && block {
+        join(slf, timeout)?;
+    }
+    Ok(())
+}
+
+/// throw($self, /, *args)
+/// --
+///
+/// Raises an exception in the greenlet at once, as greenlet.throw does. One that has not begun to
+/// run ends with it.
+#[pyfunction]
+#[pyo3(signature = (slf, *args))]
+pub fn throw<'py>(
+    slf: &Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let task = task_of(slf)?;
+    let none = py.None().into_bound(py);
+    let part = |index: usize| args.get_item(index).unwrap_or_else(|_| none.clone());
+    if args.len() > 3 {
+        return Err(PyTypeError::new_err("throw() takes at most 3 arguments"));
+    }
+    let kind = if args.is_empty() { greenlet_exit(py).clone() } else { part(0) };
+    let error = instance_from(&kind, &part(1), &part(2))?;
+    let thread = thread_for(py, &task.base)?;
+    if task.base.status.get() == Status::Unstarted {
+        end_before_start(py, task, error)?;
+        return Ok(none);
+    }
+    // SAFETY: the calling thread's record; the result is a new reference or null.
+    unsafe {
+        let payload = Payload::Throw(error.into_ptr());
+        let result = switch::switch(thread, task.base.as_greenlet(), payload);
+        if result.is_null() {
+            return Err(PyErr::from_value(Bound::from_owned_ptr(py, take_raised())));
+        }
+        Ok(Bound::from_owned_ptr(py, result))
+    }
+}
+
+/// ready($self, /)
+/// --
+///
+/// Whether the greenlet has ended.
+#[pyfunction]
+pub fn ready(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let task = task_of(slf)?;
+    Ok(task.is_ready() || crate::greenlet::attributes::has_ended(&task.base))
+}
+
+/// successful($self, /)
+/// --
+///
+/// Whether the greenlet has ended without an error. Being killed by GreenletExit is none.
+#[pyfunction]
+pub fn successful(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let task = task_of(slf)?;
+    Ok(task.is_ready() && task.error.get().is_null())
+}
+
+/// rawlink($self, callback, /)
+/// --
+///
+/// Has the hub call `callback(self)` when the greenlet has ended; soon, if it has already. The
+/// callback must not wait.
+#[pyfunction]
+pub fn rawlink(slf: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<()> {
+    let task = task_of(slf)?;
+    task.links.add(callback)?;
+    if task.is_ready() {
+        notify_links(task);
+    }
+    Ok(())
+}
+
+/// unlink($self, callback, /)
+/// --
+///
+/// Takes a callback back that was given to rawlink() or link(). Nothing happens if there is none.
+#[pyfunction]
+pub fn unlink(slf: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<()> {
+    task_of(slf)?.links.remove(&callback).map(drop)
+}
+
+/// unlink_all($self, /)
+/// --
+///
+/// Takes all callbacks back.
+#[pyfunction]
+pub fn unlink_all(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    drop(task_of(slf)?.links.take());
+    Ok(())
+}
+
+/// has_links($self, /)
+/// --
+///
+/// Whether callbacks or greenlets wait for the end of this one.
+#[pyfunction]
+pub fn has_links(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let task = task_of(slf)?;
+    Ok(!task.links.is_empty() || !task.waiters.is_empty())
+}
+
+/// _formatinfo($self, /)
+/// --
+///
+/// The function and its arguments, as messages show them.
+#[pyfunction]
+pub fn _formatinfo(slf: &Bound<'_, PyAny>) -> PyResult<String> {
+    task_of(slf)?;
+    format_call(slf)
+}
+
+unsafe extern "C" {
+    /// Exported by CPython (`Include/cpython/classobject.h`), not named by pyo3.
+    fn PyInstanceMethod_New(function: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// Puts the methods into the class.
+pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResult<()> {
+    let functions: [Bound<'_, PyCFunction>; 13] = [
+        wrap_pyfunction!(start, module)?,
+        wrap_pyfunction!(start_later, module)?,
+        wrap_pyfunction!(join, module)?,
+        wrap_pyfunction!(get, module)?,
+        wrap_pyfunction!(kill, module)?,
+        wrap_pyfunction!(throw, module)?,
+        wrap_pyfunction!(ready, module)?,
+        wrap_pyfunction!(successful, module)?,
+        wrap_pyfunction!(rawlink, module)?,
+        wrap_pyfunction!(unlink, module)?,
+        wrap_pyfunction!(unlink_all, module)?,
+        wrap_pyfunction!(has_links, module)?,
+        wrap_pyfunction!(_formatinfo, module)?,
+    ];
+    for function in functions {
+        let name = function.getattr("__name__")?.to_string();
+        // SAFETY: a callable; the result is a new reference or null.
+        let method = unsafe {
+            Bound::from_owned_ptr_or_err(
+                module.py(),
+                PyInstanceMethod_New(function.as_ptr()),
+            )?
+        };
+        class.setattr(name.as_str(), method)?;
+    }
+    Ok(())
+}

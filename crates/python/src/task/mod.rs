@@ -1,0 +1,19 @@
+//! `Greenlet`: a greenlet that the hub runs, with a result that others can wait for.
+
+pub mod attributes;
+pub mod body;
+pub mod functions;
+pub mod methods;
+pub mod object;
+pub mod throw_timer;
+pub mod types;
+pub mod waiter;
+
+use pyo3::prelude::*;
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    types::register(module)?;
+    functions::register(module)?;
+    module.add_class::<throw_timer::ThrowTimer>()?;
+    module.add_class::<waiter::Waiter>()
+}

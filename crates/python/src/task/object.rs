@@ -1,0 +1,111 @@
+//! The memory of a `Greenlet` object.
+
+use crate::greenlet::object::{PyGreenlet, Status};
+use crate::hub::wait::WaitList;
+use crate::sync::links::Links;
+use greenloop_reactor::TimerKey;
+use pyo3::ffi;
+use std::cell::Cell;
+use std::ptr;
+
+/// How far a `Greenlet` has come, beyond its status as a raw greenlet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// `start` has not been called.
+    Created,
+    /// Waits for its turn, or for its time.
+    Scheduled,
+    /// Its function has been called.
+    Running,
+    /// Has a result.
+    Ready,
+}
+
+/// A greenlet with a function, a result, and others that wait for it. All object pointers are
+/// owned references or null.
+#[repr(C)]
+pub struct TaskObject {
+    pub base: PyGreenlet,
+    pub func: Cell<*mut ffi::PyObject>,
+    /// A tuple; null for none.
+    pub args: Cell<*mut ffi::PyObject>,
+    /// A dict; null for none.
+    pub kwargs: Cell<*mut ffi::PyObject>,
+    /// What the function returned, or the `GreenletExit` that ended it.
+    pub value: Cell<*mut ffi::PyObject>,
+    /// The exception that ended it.
+    pub error: Cell<*mut ffi::PyObject>,
+    /// The name, once it was asked for or set.
+    pub name: Cell<*mut ffi::PyObject>,
+    /// A weak reference to the greenlet that made this one.
+    pub spawner: Cell<*mut ffi::PyObject>,
+    pub waiters: WaitList,
+    pub links: Links,
+    /// Of `start_later`.
+    pub start_timer: Cell<Option<TimerKey>>,
+    /// `minimal_ident` plus one; 0 while nobody has asked.
+    pub ident: Cell<u32>,
+    pub stage: Cell<Stage>,
+}
+
+impl TaskObject {
+    /// Fills the fields behind the raw greenlet's.
+    ///
+    /// # Safety
+    ///
+    /// `this` was just allocated with room for a `TaskObject`.
+    pub unsafe fn init(this: *mut Self) {
+        // SAFETY: writes to fields of the fresh object; none of them needs dropping before.
+        unsafe {
+            for field in [
+                &raw mut (*this).func,
+                &raw mut (*this).args,
+                &raw mut (*this).kwargs,
+                &raw mut (*this).value,
+                &raw mut (*this).error,
+                &raw mut (*this).name,
+                &raw mut (*this).spawner,
+            ] {
+                field.write(Cell::new(ptr::null_mut()));
+            }
+            (&raw mut (*this).waiters).write(WaitList::new());
+            (&raw mut (*this).links).write(Links::new());
+            (&raw mut (*this).start_timer).write(Cell::new(None));
+            (&raw mut (*this).ident).write(Cell::new(0));
+            (&raw mut (*this).stage).write(Cell::new(Stage::Created));
+        }
+    }
+
+    #[inline]
+    pub fn as_ptr(&self) -> *mut ffi::PyObject {
+        self.base.as_ptr()
+    }
+
+    /// Whether it has a result.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.stage.get() == Stage::Ready
+    }
+
+    /// Whether it has been started and has no result yet.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.stage.get(), Stage::Scheduled | Stage::Running)
+    }
+
+    /// Whether it was ended before its function was called.
+    pub fn never_ran(&self) -> bool {
+        self.base.status.get() == Status::Unstarted
+            || (self.base.status.get() == Status::Dead && self.stage.get() != Stage::Ready)
+    }
+
+    /// Drops the function and its arguments: a finished greenlet keeps nothing alive.
+    pub fn drop_call(&self) {
+        // SAFETY: owned references or null, each cleared before it is dropped.
+        unsafe {
+            ffi::Py_XDECREF(self.func.replace(ptr::null_mut()));
+            ffi::Py_XDECREF(self.args.replace(ptr::null_mut()));
+            ffi::Py_XDECREF(self.kwargs.replace(ptr::null_mut()));
+        }
+    }
+}
