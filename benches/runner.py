@@ -91,7 +91,7 @@ def run_once(
 
 
 def describe_exit(code: int, stderr: str) -> str:
-    """What went wrong, in a line: the signal, or the last line of the traceback."""
+    """Say in a line what went wrong: the signal, or the last line of the traceback."""
     if code < 0:
         try:
             return f"killed by {signal.Signals(-code).name}"

@@ -1,6 +1,7 @@
 //! Attributes of greenlets.
 
 use super::object::{PyGreenlet, Status};
+use super::thread::Thread;
 use super::types::is_greenlet;
 use crate::pystate;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
@@ -194,7 +195,13 @@ pub unsafe extern "C" fn set_parent(this: Object, value: Object, _: *mut c_void)
         ancestor = unsafe { (*ancestor).parent.get() };
     }
     if parent.thread.get() != child.thread.get() {
-        return fail(PyValueError::new_err("parent cannot be on a different thread"));
+        if child.status.get() != Status::Unstarted {
+            return fail(PyValueError::new_err("parent cannot be on a different thread"));
+        }
+        // One that has not started belongs where its parent does.
+        Thread::disown(child);
+        // SAFETY: a greenlet keeps its thread's record alive.
+        unsafe { (*parent.thread.get()).own(child) };
     }
     // SAFETY: as above; the old reference is dropped after it was replaced.
     unsafe {
@@ -207,7 +214,7 @@ pub unsafe extern "C" fn set_parent(this: Object, value: Object, _: *mut c_void)
 unsafe extern "C" fn get_frame(this: Object, _: *mut c_void) -> Object {
     // SAFETY: see `greenlet`.
     let greenlet = unsafe { greenlet(this) };
-    if !greenlet.is_suspended() {
+    if !greenlet.is_suspended() || has_ended(greenlet) {
         return none();
     }
     let frame = greenlet.suspended_frame();
@@ -218,8 +225,16 @@ unsafe extern "C" fn get_context(this: Object, _: *mut c_void) -> Object {
     // SAFETY: see `greenlet`.
     let greenlet = unsafe { greenlet(this) };
     let context = if greenlet.is_running() {
-        // SAFETY: a running greenlet has a thread; reading needs the GIL only.
-        unsafe { pystate::running_context((*greenlet.thread.get()).state()) }
+        // SAFETY: a running greenlet has a thread.
+        let thread = unsafe { &*greenlet.thread.get() };
+        if !thread.is_calling() {
+            fail(PyValueError::new_err(
+                "cannot get context of a greenlet that is running in a different thread",
+            ));
+            return ptr::null_mut();
+        }
+        // SAFETY: the calling thread's state.
+        unsafe { pystate::running_context(thread.state()) }
     } else {
         greenlet.py.context()
     };

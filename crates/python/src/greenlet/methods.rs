@@ -4,6 +4,7 @@ use super::exceptions;
 use super::object::{Body, Payload, PyGreenlet, Status};
 use super::switch;
 use super::thread::Thread;
+use super::types::greenlet_type;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -147,19 +148,22 @@ pub fn thread_for<'a>(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<&'a Thr
     if !thread.is_null() && unsafe { (*thread).has_ended() } {
         return Err(exceptions::error(
             py,
-            "cannot switch to a different thread (which happens to have exited)",
+            "Cannot switch to a different thread (which happens to have exited)",
         ));
     }
-    Err(exceptions::error(py, "cannot switch to a different thread"))
+    Err(exceptions::error(py, "Cannot switch to a different thread"))
 }
 
 /// Looks up `run` for a greenlet that is about to start, as an attribute: a subclass defines it,
 /// or the constructor was given it. With the greenlet package, too, a missing `run` is an error
 /// of the switch and leaves the greenlet unstarted.
 fn ensure_run(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<()> {
-    // Greenlets with a body of their own (tasks, hubs) have no `run`.
+    // Greenlets with a body of their own (tasks, hubs) have no `run`; a subclass may define one,
+    // which goes before what the constructor was given.
     let is_raw = std::ptr::fn_addr_eq(greenlet.body.get(), switch::run_body as Body);
-    if !greenlet.run.get().is_null() || !is_raw {
+    // SAFETY: a valid object.
+    let is_exact = unsafe { ffi::Py_TYPE(greenlet.as_ptr()) } == greenlet_type();
+    if !is_raw || (is_exact && !greenlet.run.get().is_null()) {
         return Ok(());
     }
     // SAFETY: a valid object and name.
@@ -270,7 +274,11 @@ unsafe fn exception_from<'py>(
 }
 
 /// An exception instance from a class or instance, a value and a traceback, as `raise` would
-/// make it.
+/// make it. If making it fails, it is the exception of that failure.
+///
+/// # Errors
+///
+/// TypeError for arguments that cannot describe an exception.
 pub fn instance_from<'py>(
     kind: &Bound<'py, PyAny>,
     value: &Bound<'py, PyAny>,
@@ -291,15 +299,16 @@ pub fn instance_from<'py>(
     let instance = if is_class {
         // As PyErr_NormalizeException: an instance of the class is taken as it is, a tuple gives
         // the arguments, None gives none.
-        if value.is_instance(kind)? {
-            value.clone()
+        let made = if value.is_instance(kind)? {
+            Ok(value.clone())
         } else if value.is_none() {
-            kind.call0()?
+            kind.call0()
         } else if let Ok(args) = value.cast::<pyo3::types::PyTuple>() {
-            kind.call1(args)?
+            kind.call1(args)
         } else {
-            kind.call1((value,))?
-        }
+            kind.call1((value,))
+        };
+        made.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
     } else if is_instance {
         if !value.is_none() {
             return Err(PyTypeError::new_err("instance exception may not have a separate value"));

@@ -117,6 +117,9 @@ pub unsafe fn transfer_owned(
     unsafe {
         if ptr::eq(target, leaving) {
             ffi::Py_DECREF(target.cast());
+            if !thread.trace.get().is_null() {
+                return trace::call(thread, leaving.as_greenlet(), leaving, payload);
+            }
             return payload;
         }
         let target = &*target;
@@ -178,9 +181,16 @@ fn resolve(thread: &Thread, target: *mut PyGreenlet, payload: Payload) -> Next {
     // SAFETY: owned by the caller.
     match unsafe { (*target).status.get() } {
         Status::Active => (target, payload),
-        Status::Unstarted if !matches!(payload, Payload::Throw(_)) => (target, payload),
+        Status::Unstarted if starts_with(thread, &payload) => (target, payload),
         _ => resolve_to_parent(thread, target, payload),
     }
+}
+
+/// Whether a greenlet is to be started with this: not with an exception, unless a trace function
+/// has to see it come and go.
+#[inline]
+fn starts_with(thread: &Thread, payload: &Payload) -> bool {
+    !matches!(payload, Payload::Throw(_)) || !thread.trace.get().is_null()
 }
 
 #[cold]
@@ -195,7 +205,7 @@ fn resolve_to_parent(
         let greenlet = unsafe { &*target };
         match greenlet.status.get() {
             Status::Active => return (target, payload),
-            Status::Unstarted if !matches!(payload, Payload::Throw(_)) => return (target, payload),
+            Status::Unstarted if starts_with(thread, &payload) => return (target, payload),
             Status::Unstarted => finish_unstarted(greenlet),
             Status::Dead => {}
         }
@@ -300,9 +310,9 @@ unsafe fn leave_for_good(
     // switch. A target that cannot be given a stack is finished with a MemoryError, which goes to
     // its parent, as if the target had raised it.
     unsafe {
-        // The greenlet's share of the thread state ends with it: what is left is its context.
+        // The greenlet's share of the thread state ends with it. What is left is its context, which
+        // can be asked for afterwards.
         here.py.save(thread.state());
-        ffi::Py_XDECREF(here.py.replace_context(ptr::null_mut()));
         loop {
             let (target, payload) = resolve(thread, next.0, next.1);
             let target = &*target;

@@ -307,7 +307,7 @@ pub unsafe extern "C" fn traverse(
     unsafe {
         let greenlet = &*this.cast::<PyGreenlet>();
         let context =
-            if greenlet.is_suspended() { greenlet.py.context() } else { ptr::null_mut() };
+            if greenlet.is_running() { ptr::null_mut() } else { greenlet.py.context() };
         for object in [
             ffi::Py_TYPE(this).cast::<ffi::PyObject>(),
             greenlet.run.get(),
