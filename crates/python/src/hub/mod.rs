@@ -66,6 +66,8 @@ pub struct HubObject {
     /// Greenlets that wait for the loop to run out of work (`hub.join`).
     pub joining: wait::WaitList,
     destroyed: Cell<bool>,
+    /// When the wake-up descriptor for signals is looked after again (ns).
+    listens_until: Cell<u64>,
     /// The process' main thread handles signals.
     handles_signals: bool,
 }
@@ -347,6 +349,7 @@ impl HubObject {
             (&raw mut (*this).open_async).write(Cell::new(0));
             (&raw mut (*this).joining).write(wait::WaitList::new());
             (&raw mut (*this).destroyed).write(Cell::new(false));
+            (&raw mut (*this).listens_until).write(Cell::new(0));
             (&raw mut (*this).handles_signals).write(run::on_main_thread());
             this.cast()
         }

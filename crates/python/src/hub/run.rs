@@ -17,12 +17,12 @@ use crate::task::throw_timer::ThrowTimer;
 use greenloop_reactor::{Fired, Polled};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 use std::time::Duration;
 
-unsafe extern "C" {
-    /// Exported by CPython (`Include/cpython/pyerrors.h`), not named by pyo3.
-    fn PySignal_SetWakeupFd(fd: i32) -> i32;
-}
+/// How often the wake-up descriptor for signals is looked after (ns).
+const LISTEN_INTERVAL: u64 = 50_000_000;
 
 /// Whether the calling thread is the process' main thread, where Python runs signal handlers.
 pub fn on_main_thread() -> bool {
@@ -101,7 +101,7 @@ impl HubObject {
         thread.bury_orphans();
         let mut fired = self.fired.take();
         debug_assert!(fired.is_empty());
-        let outcome = self.poll_into(&mut fired);
+        let outcome = self.poll_into(py, &mut fired);
         self.polled_at.set(self.reactor(|reactor| reactor.update_now()));
         self.budget.set(super::SWITCHES_BETWEEN_LOOKS);
         let mut signalled = false;
@@ -148,7 +148,11 @@ impl HubObject {
         }
     }
 
-    fn poll_into(&self, fired: &mut Vec<Fired<Source>>) -> std::io::Result<Option<Polled>> {
+    fn poll_into(
+        &self,
+        py: Python<'_>,
+        fired: &mut Vec<Fired<Source>>,
+    ) -> std::io::Result<Option<Polled>> {
         let polled = self.reactor(|reactor| reactor.poll(Some(Duration::ZERO), fired))?;
         if !fired.is_empty()
             || polled.interrupted
@@ -161,7 +165,7 @@ impl HubObject {
             return Ok(None);
         }
         if self.handles_signals {
-            self.listen_to_signals();
+            self.listen_to_signals(py);
         }
         // SAFETY: the thread state is put back before anything else happens. Nobody else touches
         // the reactor: it is this thread's, and this thread is in the poll.
@@ -176,16 +180,34 @@ impl HubObject {
     /// Lets signals end the wait. Python's handlers run between bytecodes only; a signal that
     /// arrives after the last check and before the wait begins would be noticed late without a
     /// byte in the wake-up pipe. Somebody else's wake-up descriptor is left alone: whoever set it
-    /// (asyncio) waits on it through this very loop.
-    fn listen_to_signals(&self) {
-        let ours = self.reactor(|reactor| reactor.waker().raw_fd());
-        // SAFETY: may be called with the GIL held in the main thread.
-        unsafe {
-            let before = PySignal_SetWakeupFd(ours);
-            if before != -1 && before != ours {
-                PySignal_SetWakeupFd(before);
-            }
+    /// (asyncio) waits on it through this very loop. When they take it away, ours is set again,
+    /// which is not looked after on every wait: it costs two system calls.
+    fn listen_to_signals(&self, py: Python<'_>) {
+        let now = self.polled_at.get();
+        if now < self.listens_until.get() {
+            return;
         }
+        self.listens_until.set(now + LISTEN_INTERVAL);
+        if let Err(error) = self.set_wakeup_fd(py) {
+            exceptions::handle_error(py, self, None, error);
+        }
+    }
+
+    fn set_wakeup_fd(&self, py: Python<'_>) -> PyResult<()> {
+        static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let set = SET
+            .get_or_try_init(py, || {
+                Ok::<_, PyErr>(py.import("_signal")?.getattr("set_wakeup_fd")?.unbind())
+            })?
+            .bind(py);
+        let keywords = PyDict::new(py);
+        keywords.set_item("warn_on_full_buffer", false)?;
+        let ours = self.reactor(|reactor| reactor.waker().raw_fd());
+        let before: i32 = set.call((ours,), Some(&keywords))?.extract()?;
+        if before != -1 && before != ours {
+            set.call((before,), Some(&keywords))?;
+        }
+        Ok(())
     }
 
     /// Whether anything can still become ready.
