@@ -113,11 +113,15 @@ pub unsafe fn keywords(
 /// # Safety
 ///
 /// The vectorcall convention: `count` arguments, then one for each name.
+#[inline]
 pub unsafe fn payload(
     args: *const *mut ffi::PyObject,
     count: usize,
     names: *mut ffi::PyObject,
 ) -> Payload {
+    if names.is_null() && count == 0 {
+        return Payload::no_args();
+    }
     // SAFETY: as the caller guarantees; new references are taken.
     unsafe {
         let kwargs = keywords(args.add(count), names);
@@ -133,7 +137,13 @@ pub unsafe fn payload(
             ffi::Py_INCREF(item);
             ffi::PyTuple_SET_ITEM(tuple, index as ffi::Py_ssize_t, item);
         }
-        Payload::Args(tuple, kwargs)
+        if kwargs.is_null() {
+            return Payload::Args(tuple);
+        }
+        let pair = ffi::PyTuple_New(2);
+        ffi::PyTuple_SET_ITEM(pair, 0, tuple);
+        ffi::PyTuple_SET_ITEM(pair, 1, kwargs);
+        Payload::Keywords(pair)
     }
 }
 

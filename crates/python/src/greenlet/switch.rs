@@ -32,56 +32,43 @@ pub unsafe fn switch(
     payload: Payload,
 ) -> *mut ffi::PyObject {
     // SAFETY: passed on from the caller.
-    match unsafe { transfer(thread, target, payload) } {
+    into_result(unsafe { transfer(thread, target, payload) })
+}
+
+/// What a `switch()` that brings this payload returns: a new reference, or null with the
+/// exception set. In a greenlet that had started, arguments become the only one of them, the
+/// tuple of them, the dict of keywords, or a pair of both.
+#[inline]
+pub fn into_result(payload: Payload) -> *mut ffi::PyObject {
+    match payload {
         Payload::Value(value) => value,
         Payload::Throw(error) => {
             raise(error);
             ptr::null_mut()
         }
-        Payload::Args(args, kwargs) => result_of(args, kwargs),
-    }
-}
-
-/// What `switch(*args, **kwargs)` returns in a greenlet that was already started: the only
-/// argument, the tuple of them, the dict of keywords, or a pair of both. Takes owned references.
-#[cold]
-fn result_of(args: *mut ffi::PyObject, kwargs: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: a tuple or null, a dict or null, both owned here.
-    unsafe {
-        if args.is_null() || ffi::PyTuple_GET_SIZE(args) == 0 {
-            if !kwargs.is_null() {
-                ffi::Py_XDECREF(args);
-                return kwargs;
-            }
+        // SAFETY: an owned tuple, or null; the empty tuple lives forever.
+        Payload::Args(args) => unsafe {
             if args.is_null() {
-                let none = ffi::Py_None();
-                ffi::Py_INCREF(none);
-                return none;
+                return ffi::PyTuple_New(0);
             }
-            return args;
-        }
-        if kwargs.is_null() {
-            if ffi::PyTuple_GET_SIZE(args) == 1 {
-                let only = ffi::PyTuple_GET_ITEM(args, 0);
-                ffi::Py_INCREF(only);
-                ffi::Py_DECREF(args);
-                return only;
+            if ffi::PyTuple_GET_SIZE(args) != 1 {
+                return args;
             }
-            return args;
-        }
-        let pair = ffi::PyTuple_Pack(2, args, kwargs);
-        ffi::Py_DECREF(args);
-        ffi::Py_DECREF(kwargs);
-        pair
-    }
-}
-
-/// What a `switch()` that brings this payload returns; it must not be a `Throw`.
-pub fn into_result(payload: Payload) -> *mut ffi::PyObject {
-    match payload {
-        Payload::Value(value) => value,
-        Payload::Args(args, kwargs) => result_of(args, kwargs),
-        Payload::Throw(_) => unreachable!("the caller raises exceptions"),
+            let only = ffi::PyTuple_GET_ITEM(args, 0);
+            ffi::Py_INCREF(only);
+            ffi::Py_DECREF(args);
+            only
+        },
+        // SAFETY: an owned pair of a tuple and a dict.
+        Payload::Keywords(pair) => unsafe {
+            if ffi::PyTuple_GET_SIZE(ffi::PyTuple_GET_ITEM(pair, 0)) != 0 {
+                return pair;
+            }
+            let kwargs = ffi::PyTuple_GET_ITEM(pair, 1);
+            ffi::Py_INCREF(kwargs);
+            ffi::Py_DECREF(pair);
+            kwargs
+        },
     }
 }
 
@@ -111,9 +98,13 @@ pub unsafe fn transfer_owned(
     payload: Payload,
 ) -> Payload {
     thread.bury_orphans();
-    let (target, payload) = resolve(thread, target, payload);
+    let (target, payload) = if is_runnable(thread, target, &payload) {
+        (target, payload)
+    } else {
+        resolve_to_parent(thread, target, payload)
+    };
     let leaving = thread.current();
-    // SAFETY: `resolve` returns live greenlets of this thread; the rest is passed on.
+    // SAFETY: the target is a live greenlet of this thread; the rest is passed on.
     unsafe {
         if ptr::eq(target, leaving) {
             ffi::Py_DECREF(target.cast());
@@ -173,26 +164,21 @@ unsafe fn arrive(thread: &Thread, here: &PyGreenlet) -> Payload {
     }
 }
 
-/// Follows dead greenlets to their parents until there is one that can run. Throwing into one
-/// that has not started finishes it, as if it had raised at once. Takes and gives an owned
-/// reference.
-#[inline]
-fn resolve(thread: &Thread, target: *mut PyGreenlet, payload: Payload) -> Next {
+/// Whether a switch with this payload goes to the target itself: one that is dead stands for its
+/// parent, and so does one that would begin with an exception, unless a trace function has to see
+/// it come and go.
+#[inline(always)]
+fn is_runnable(thread: &Thread, target: *mut PyGreenlet, payload: &Payload) -> bool {
     // SAFETY: owned by the caller.
     match unsafe { (*target).status.get() } {
-        Status::Active => (target, payload),
-        Status::Unstarted if starts_with(thread, &payload) => (target, payload),
-        _ => resolve_to_parent(thread, target, payload),
+        Status::Active => true,
+        Status::Unstarted => !payload.is_throw() || !thread.trace.get().is_null(),
+        Status::Dead => false,
     }
 }
 
-/// Whether a greenlet is to be started with this: not with an exception, unless a trace function
-/// has to see it come and go.
-#[inline]
-fn starts_with(thread: &Thread, payload: &Payload) -> bool {
-    !matches!(payload, Payload::Throw(_)) || !thread.trace.get().is_null()
-}
-
+/// Follows greenlets to their parents until there is one that can run. Throwing into one that has
+/// not started finishes it, as if it had raised at once. Takes and gives an owned reference.
 #[cold]
 fn resolve_to_parent(
     thread: &Thread,
@@ -203,11 +189,11 @@ fn resolve_to_parent(
         // SAFETY: owned. The chain of parents ends at a main greenlet, which is active as long
         // as its thread runs.
         let greenlet = unsafe { &*target };
-        match greenlet.status.get() {
-            Status::Active => return (target, payload),
-            Status::Unstarted if starts_with(thread, &payload) => return (target, payload),
-            Status::Unstarted => finish_unstarted(greenlet),
-            Status::Dead => {}
+        if is_runnable(thread, target, &payload) {
+            return (target, payload);
+        }
+        if greenlet.status.get() == Status::Unstarted {
+            finish_unstarted(greenlet);
         }
         if let Payload::Throw(error) = payload {
             payload = exit_to_value(error);
@@ -314,7 +300,7 @@ unsafe fn leave_for_good(
         // can be asked for afterwards.
         here.py.save(thread.state());
         loop {
-            let (target, payload) = resolve(thread, next.0, next.1);
+            let (target, payload) = resolve_to_parent(thread, next.0, next.1);
             let target = &*target;
             if target.status.get() == Status::Unstarted
                 && let Err(error) = settle(thread, here, target)
@@ -409,19 +395,18 @@ unsafe fn call(run: *mut ffi::PyObject, first: Payload) -> *mut ffi::PyObject {
                 ffi::Py_DECREF(value);
                 result
             }
-            Payload::Args(args, kwargs) => {
-                let result = if args.is_null() && kwargs.is_null() {
-                    ffi::PyObject_CallNoArgs(run)
-                } else if args.is_null() {
-                    let empty = ffi::PyTuple_New(0);
-                    let result = ffi::PyObject_Call(run, empty, kwargs);
-                    ffi::Py_DECREF(empty);
-                    result
-                } else {
-                    ffi::PyObject_Call(run, args, kwargs)
-                };
-                ffi::Py_XDECREF(args);
-                ffi::Py_XDECREF(kwargs);
+            Payload::Args(args) => {
+                if args.is_null() {
+                    return ffi::PyObject_CallNoArgs(run);
+                }
+                let result = ffi::PyObject_CallObject(run, args);
+                ffi::Py_DECREF(args);
+                result
+            }
+            Payload::Keywords(pair) => {
+                let args = ffi::PyTuple_GET_ITEM(pair, 0);
+                let result = ffi::PyObject_Call(run, args, ffi::PyTuple_GET_ITEM(pair, 1));
+                ffi::Py_DECREF(pair);
                 result
             }
             Payload::Throw(_) => unreachable!("handled by the caller"),

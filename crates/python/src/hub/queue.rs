@@ -57,7 +57,7 @@ impl Entry {
                     Some((greenlet, Payload::none()))
                 }
                 Self::Start { greenlet } if (*greenlet).status.get() == Status::Unstarted => {
-                    Some((greenlet, Payload::Args(ptr::null_mut(), ptr::null_mut())))
+                    Some((greenlet, Payload::no_args()))
                 }
                 Self::Switch { greenlet, value } if (*greenlet).status.get() != Status::Dead => {
                     Some((greenlet, Payload::Value(value)))
@@ -65,7 +65,7 @@ impl Entry {
                 Self::SwitchArgs { greenlet, args }
                     if (*greenlet).status.get() != Status::Dead =>
                 {
-                    Some((greenlet, Payload::Args(args, ptr::null_mut())))
+                    Some((greenlet, Payload::Args(args)))
                 }
                 Self::Throw { greenlet, error } if (*greenlet).status.get() != Status::Dead => {
                     Some((greenlet, Payload::Throw(error)))

@@ -396,14 +396,7 @@ pub fn park_raw(py: Python<'_>) -> *mut ffi::PyObject {
             // SAFETY: the calling thread's record and hub; no borrow is alive.
             let payload = unsafe { wait.hub.switch_out(wait.thread) };
             wait.end();
-            match payload {
-                Payload::Value(value) => value,
-                Payload::Throw(error) => {
-                    crate::errors::raise(error);
-                    ptr::null_mut()
-                }
-                args => switch::into_result(args),
-            }
+            switch::into_result(payload)
         }
         Err(error) => {
             error.restore(py);

@@ -1,0 +1,123 @@
+"""greenloop.config: what can be chosen before it is first used.
+
+Each setting is an attribute. Its value is what was assigned to it, else that of its environment
+variable, else the default.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pprint
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["Config", "config"]
+
+
+class _Setting:
+    """One attribute of Config.
+
+    default: the value if nobody chose one; read as a text from the environment is.
+    convert: makes the value that users of the setting get, of what was assigned or of the text
+        of the environment variable.
+    variables: names of environment variables, the first that is set counts.
+    """
+
+    def __init__(
+        self, default: Any, convert: Callable[[Any], Any], variables: Sequence[str], doc: str
+    ) -> None:
+        self.default = default
+        self.convert = convert
+        self.variables = variables
+        self.__doc__ = doc
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        try:
+            return instance.__dict__[self.name]
+        except KeyError:
+            pass
+        chosen = next(filter(None, map(os.environ.get, self.variables)), self.default)
+        value = instance.__dict__[self.name] = self.convert(chosen)
+        return value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self.name] = self.convert(value)
+
+
+def _imported(
+    short_names: Mapping[str, str],
+) -> Callable[[Any], Any]:
+    """A converter to an object that may be named: "short name", "package.module.object", or
+    several of them, separated by commas or as a list, of which the first counts that can be
+    imported."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, str):
+            value = [name.strip() for name in value.split(",")]
+        if not isinstance(value, (list, tuple)):
+            return value
+        failures = []
+        for name in value:
+            if not isinstance(name, str):
+                return name
+            module, _, attribute = short_names.get(name, name).rpartition(".")
+            try:
+                if not module:
+                    raise ImportError(f"there is no {name!r}; known: {', '.join(short_names)}")
+                return getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                failures.append(error)
+        raise ImportError("; ".join(map(str, failures))) from failures[0] if failures else None
+
+    return convert
+
+
+class Config:
+    """The settings. Those that exist are the attributes; another one raises AttributeError."""
+
+    resolver = _Setting(
+        "thread",
+        _imported({"thread": "greenloop.resolver.thread.Resolver"}),
+        ("GREENLOOP_RESOLVER", "GEVENT_RESOLVER"),
+        "The class whose instances look up host names for a hub.",
+    )
+    threadpool = _Setting(
+        "greenloop.threadpool.ThreadPool",
+        _imported({}),
+        ("GREENLOOP_THREADPOOL", "GEVENT_THREADPOOL"),
+        "The class of a hub's pool of native threads.",
+    )
+    format_context = _Setting(
+        pprint.saferepr,
+        _imported({}),
+        ("GREENLOOP_FORMAT_CONTEXT", "GEVENT_FORMAT_CONTEXT"),
+        "A function that makes the text for what an error is reported of, a greenlet mostly.",
+    )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not isinstance(getattr(type(self), name, None), _Setting):
+            raise AttributeError(f"greenloop has no setting {name!r}")
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(sorted(settings(self)))}>"
+
+
+def settings(config: Config) -> dict[str, str]:
+    """The names of all settings, and what each means."""
+    return {
+        name: setting.__doc__ or ""
+        for name, setting in vars(type(config)).items()
+        if isinstance(setting, _Setting)
+    }
+
+
+#: The settings of this process.
+config = Config()

@@ -1,0 +1,439 @@
+"""The hub: the greenlet that runs the event loop of a thread."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from _thread import get_ident
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ClassVar, TextIO
+
+from greenloop import _core
+from greenloop._config import config
+from greenloop._core import (
+    GreenletExit,
+    Waiter,
+    _throw_later,
+    get_hub,
+    get_hub_if_exists,
+    getcurrent,
+    set_hub,
+    sleep,
+    spawn_raw,
+)
+from greenloop._core import greenlet as RawGreenlet  # noqa: N812 - gevent's name for it
+from greenloop._wait import iwait, wait
+from greenloop.exceptions import HubDestroyed, InvalidThreadUseError, LoopExit
+
+__all__ = [
+    "GreenletExit",
+    "Hub",
+    "HubDestroyed",
+    "LoopExit",
+    "RawGreenlet",
+    "Waiter",
+    "get_hub",
+    "get_hub_if_exists",
+    "getcurrent",
+    "idle",
+    "iwait",
+    "kill",
+    "reinit",
+    "set_hub",
+    "signal",
+    "sleep",
+    "spawn_raw",
+    "wait",
+]
+
+# The module is imported before threads are patched, mostly by the main thread.
+_MAIN_THREAD_IDENT = __import__("threading").main_thread().ident
+
+
+class Hub(_core.Hub):
+    """The greenlet that runs the event loop of a thread. `get_hub()` makes it.
+
+    Programs may subclass it, and replace its methods on an instance. (As gevent.hub.Hub.)
+    """
+
+    #: Exceptions that are no errors when they end a greenlet: nothing is printed.
+    NOT_ERROR: ClassVar[tuple[type[BaseException], ...]] = (GreenletExit, SystemExit)
+
+    #: Exceptions that are raised in the main greenlet, whichever greenlet they end.
+    SYSTEM_ERROR: ClassVar[tuple[type[BaseException], ...]] = (
+        KeyboardInterrupt,
+        SystemExit,
+        SystemError,
+    )
+
+    #: A name for messages.
+    name = ""
+
+    #: How many native threads the thread pool has at most.
+    threadpool_size = 10
+
+    _resolver: Any = None
+    _threadpool: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The identity of the hub's thread, as from `threading.get_ident()`.
+        self.thread_ident = get_ident()
+        self.switch_interval = sys.getswitchinterval()
+
+    @property
+    def main_hub(self) -> bool:
+        """Whether it is the hub of the program's main thread."""
+        return self.thread_ident == _MAIN_THREAD_IDENT
+
+    @property
+    def backend(self) -> str:
+        """Which interface of the system the loop waits with."""
+        return self.loop.backend
+
+    # --- errors
+
+    @property
+    def exception_stream(self) -> TextIO | None:
+        """Where errors are printed: sys.stderr as it is then. None prints nothing."""
+        return sys.stderr
+
+    @property
+    def format_context(self) -> Callable[[Any], str]:
+        """Makes the text for what an error is reported of; `config.format_context`."""
+        made: Callable[[Any], str] = config.format_context
+        return made
+
+    def handle_error(
+        self,
+        context: Any,
+        type: type[BaseException],
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Report an error that nobody caught. Called with every such error.
+
+        It is printed, unless it is one of NOT_ERROR. If it is one of SYSTEM_ERROR it is raised in
+        the main greenlet too.
+
+        context: what failed, a Greenlet or callback. None for what is not the fault of a greenlet,
+            for example the exception of a signal handler: that is not printed but raised in the
+            main greenlet, whatever it is.
+        type, value, tb: as in sys.exc_info().
+        """
+        try:
+            if context is not None and not issubclass(type, self.NOT_ERROR):
+                self.print_exception(context, type, value, tb)
+        finally:
+            if issubclass(type, self.SYSTEM_ERROR) or (
+                context is None and not issubclass(type, self.NOT_ERROR)
+            ):
+                self.handle_system_error(type, value, tb)
+
+    def handle_system_error(
+        self,
+        type: type[BaseException],
+        value: BaseException | None,
+        tb: TracebackType | None = None,
+    ) -> None:
+        """Raise an exception in the main greenlet of the hub's thread.
+
+        In the hub and in the main greenlet it is raised at once, from elsewhere when the main
+        greenlet's turn comes.
+        """
+        main = self.parent
+        assert main is not None
+        if getcurrent() in (self, main):
+            main.throw(type, value, tb)
+        else:
+            _throw_later(main, type, value, tb)
+
+    def print_exception(
+        self,
+        context: Any,
+        type: type[BaseException],
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Write an exception with its traceback to `exception_stream`.
+
+        context: what failed; None if that is not known. The last line tells it, and the time.
+        type, value, tb: as in sys.exc_info().
+        """
+        stream = self.exception_stream
+        if stream is None:
+            return
+        import traceback
+
+        if not isinstance(value, BaseException):
+            value = type() if value is None else type(value)
+        lines = traceback.format_exception(type, value, tb)
+        lines.append(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        if context is not None:
+            lines.append(f" {self._describe(context)} failed with {type.__name__}\n")
+        lines.append("\n")
+        # One call: what several threads print does not get mixed up.
+        stream.write("".join(lines))
+
+    def _describe(self, context: Any) -> str:
+        if isinstance(context, str):
+            return context
+        if context is self:
+            # The core knows that the error came up to the hub, but not from whom.
+            return "a greenlet of the hub"
+        try:
+            return self.format_context(context)
+        except Exception as error:
+            # A repr() of the program's own, which must not hide what happened.
+            return f"{object.__repr__(context)} (whose repr raised {error.__class__.__name__})"
+
+    # --- waiting
+
+    def wait(self, watcher: Any) -> None:
+        """Wait until a watcher's event happens. The watcher is started for that, and stopped.
+
+        watcher: one that is not active, from `hub.loop`.
+        """
+        waiter = Waiter()
+        watcher.start(waiter.switch)
+        try:
+            waiter.get()
+        finally:
+            watcher.stop()
+
+    def cancel_wait(
+        self,
+        watcher: Any,
+        error: BaseException | type[BaseException],
+        close_watcher: bool = False,
+    ) -> None:
+        """Raise an exception in the greenlet that waits for a watcher in `wait`, if there is one.
+
+        It is raised when the hub gets to it.
+
+        error: what to raise.
+        close_watcher: close the watcher as well.
+        """
+        if watcher.callback is not None:
+            self.loop.run_callback(self._cancel_wait, watcher, error, close_watcher)
+        elif close_watcher:
+            watcher.close()
+
+    def _cancel_wait(
+        self, watcher: Any, error: BaseException | type[BaseException], close_watcher: bool
+    ) -> None:
+        # It may have been stopped meanwhile, and its callback is gone with that.
+        waiter = getattr(watcher.callback, "__self__", None) if watcher.active else None
+        if close_watcher:
+            watcher.close()
+        if isinstance(waiter, Waiter):
+            waiter.throw(error)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the loop has nothing left to do.
+
+        timeout: how many seconds to wait at most; None for no limit.
+
+        Returns whether it has nothing left to do. Raises InvalidThreadUseError in a thread that
+        is not the hub's.
+        """
+        if self.dead:
+            return True
+        if get_hub_if_exists() is not self:
+            raise InvalidThreadUseError(f"{self!r} can be joined in its own thread only")
+        return _core._join_hub(self, timeout)
+
+    # --- its parts
+
+    @property
+    def loop_class(self) -> type[_core.loop]:
+        """The class of `loop`."""
+        return type(self.loop)
+
+    @property
+    def resolver_class(self) -> Any:
+        """The class of `resolver`; `config.resolver`."""
+        return config.resolver
+
+    @property
+    def resolver(self) -> Any:
+        """Looks up host names; made when it is first needed."""
+        if self._resolver is None:
+            self._resolver = self.resolver_class(hub=self)
+        return self._resolver
+
+    @resolver.setter
+    def resolver(self, value: Any) -> None:
+        self._resolver = value
+
+    @resolver.deleter
+    def resolver(self) -> None:
+        self._resolver = None
+
+    @property
+    def threadpool_class(self) -> Any:
+        """The class of `threadpool`; `config.threadpool`."""
+        return config.threadpool
+
+    @property
+    def threadpool(self) -> Any:
+        """Native threads for what cannot be waited for otherwise; made when first needed."""
+        if self._threadpool is None:
+            self._threadpool = self.threadpool_class(self.threadpool_size, hub=self)
+        return self._threadpool
+
+    @threadpool.setter
+    def threadpool(self, value: Any) -> None:
+        self._threadpool = value
+
+    @threadpool.deleter
+    def threadpool(self) -> None:
+        self._threadpool = None
+
+    # --- its end
+
+    def destroy(self, destroy_loop: bool | None = None) -> None:
+        """Drop everything that waits and everything that is to run, and free what the hub uses.
+
+        The thread has no hub then, until it needs a new one. To be called in its thread, by the
+        main greenlet.
+
+        destroy_loop: taken for compatibility. The loop is a part of the hub and goes with it.
+        """
+        if getcurrent() is self:
+            raise AssertionError("the hub cannot destroy itself")
+        resolver, self._resolver = self._resolver, None
+        if resolver is not None:
+            resolver.close()
+        pool, self._threadpool = self._threadpool, None
+        if pool is not None:
+            pool.kill()
+        if get_hub_if_exists() is self:
+            set_hub(None)
+        _core._destroy_hub(self)
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if self.dead:
+            return f"<{name} {self.name!r} at {id(self):#x} destroyed>"
+        parts = [f"<{name} {self.name!r} at {id(self):#x} {self.backend}"]
+        loop = self.loop
+        parts.append(f"active={loop.activecnt} ready={loop.pendingcnt}")
+        if self._resolver is not None:
+            parts.append(f"resolver={self._resolver!r}")
+        if self._threadpool is not None:
+            parts.append(f"threadpool={self._threadpool!r}")
+        parts.append(f"thread_ident={self.thread_ident:#x}>")
+        return " ".join(parts)
+
+
+_core._set_hub_class(Hub)
+
+
+def idle(priority: int = 0) -> None:
+    """Wait until nothing else is ready to run.
+
+    priority: taken for compatibility; all who wait so are equal. (As gevent.idle.)
+    """
+    hub = get_hub()
+    with hub.loop.idle(priority=priority) as watcher:
+        hub.wait(watcher)
+
+
+def kill(
+    greenlet: Any, exception: BaseException | type[BaseException] = GreenletExit
+) -> None:
+    """Raise an exception in a greenlet when the hub gets to it, without waiting.
+
+    `Greenlet.kill` does more; this is for the main greenlet and those from `spawn_raw`, which do
+    not have it. A Greenlet that has not begun to run never will.
+
+    greenlet: one of any kind, dead ones included, to which nothing happens.
+    exception: what to raise.
+
+    Raises TypeError if *greenlet* is no greenlet. (As gevent.kill.)
+    """
+    if greenlet.dead:
+        return
+    method = getattr(greenlet, "kill", None)
+    if method is None:
+        _throw_later(greenlet, exception)
+    else:
+        method(exception, block=False)
+
+
+class signal:  # noqa: N801 - a function, for those who use it
+    """Calls a function, in a greenlet of its own, whenever the process receives a signal.
+
+    Only the main thread's hub receives signals. An exception of *handler* is raised in the main
+    greenlet.
+
+    signalnum: the signal's number.
+    handler: the function, called with all further arguments. It may wait.
+
+    Raises TypeError if *handler* cannot be called, ValueError if there is no such signal.
+    (As gevent.signal_handler.)
+    """
+
+    #: The class of the greenlets; None for Greenlet.
+    greenlet_class: ClassVar[Any] = None
+
+    def __init__(
+        self, signalnum: int, handler: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
+        if not callable(handler):
+            raise TypeError("signal handler must be callable.")
+        self.hub = get_hub()
+        self.watcher = self.hub.loop.signal(signalnum, ref=False)
+        self.handler = handler
+        self.args = args
+        self.kwargs = kwargs
+        self.watcher.start(self._start)
+
+    @property
+    def ref(self) -> bool:
+        """Whether waiting for the signal keeps the loop running; it does not at first."""
+        return self.watcher.ref
+
+    @ref.setter
+    def ref(self, value: bool) -> None:
+        self.watcher.ref = value
+
+    def cancel(self) -> None:
+        """Do not call the function any more."""
+        self.watcher.stop()
+
+    def _start(self) -> None:
+        greenlet_class = self.greenlet_class or _core.Greenlet
+        greenlet_class.spawn(self.handle)
+
+    def handle(self) -> None:
+        """Call the function, in the current greenlet."""
+        try:
+            self.handler(*self.args, **self.kwargs)
+        except BaseException as error:
+            self.hub.handle_error(None, type(error), error, error.__traceback__)
+
+
+def reinit(hub: Hub | None = None) -> None:
+    """Make a hub usable in a child process after `os.fork()`.
+
+    `os.fork` does it by itself here, so that a child never shares descriptors of the loop with
+    its parent. Doing it again is harmless.
+
+    hub: None for the hub of this thread, if it has one. (As gevent.reinit.)
+    """
+    if hub is None:
+        hub = get_hub_if_exists()
+        if hub is None:
+            return
+    hub.loop.reinit()
+    for part in (hub._threadpool, hub._resolver):
+        after_fork = getattr(part, "_on_fork", None)
+        if after_fork is not None:
+            after_fork()
+
+
+os.register_at_fork(after_in_child=reinit)
