@@ -64,22 +64,28 @@ class _Mapping(Greenlet):
 
     def __next__(self) -> Any:
         """Wait for the next result and return it, or raise the exception it is."""
-        while not self._all_spawned or self._taken < self._spawned:
+        while not self._at_end():
             greenlet = self._next_greenlet()
+            first_sight = greenlet is self and not self._all_spawned
             if greenlet is self:
                 self._all_spawned = True
-                if self.exception is not None:
-                    raise self.exception
-                continue
-            self._taken += 1
-            if self._room is not None:
-                self._room.release()
-            return greenlet.get()
-        # Others who wait for a result that will not come.
-        self.queue.put(self)
+            else:
+                self._taken += 1
+            if self._at_end():
+                # For others who wait for a result: there will be none.
+                self.queue.put(self)
+            if first_sight and self.exception is not None:
+                raise self.exception
+            if greenlet is not self:
+                if self._room is not None:
+                    self._room.release()
+                return greenlet.get()
         raise StopIteration
 
     next = __next__
+
+    def _at_end(self) -> bool:
+        return self._all_spawned and self._taken == self._spawned
 
     def _next_greenlet(self) -> Any:
         raise NotImplementedError
@@ -111,7 +117,8 @@ class IMap(_Mapping):
             if greenlet is None:
                 greenlet = self._head = self.queue.get()
             if greenlet is not self:
-                greenlet.join()
+                # A thread pool spawns AsyncResults.
+                (greenlet.join if isinstance(greenlet, Greenlet) else greenlet.wait)()
             # Somebody else who waited for it may have been faster.
             if self._head is greenlet:
                 self._head = None

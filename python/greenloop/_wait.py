@@ -66,13 +66,14 @@ class _Collector:
 class _WaitIterator(Iterator[Any]):
     """Yields objects as they become ready; see iwait."""
 
+    _timer: Any = None
+    _collector: _Collector | None = None
+
     def __init__(self, objects: Iterable[Any], timeout: float | None, count: int | None) -> None:
         self._objects = list(objects)
         total = len(self._objects)
         self._left = total if count is None else max(0, min(count, total))
         self._timeout = timeout
-        self._timer: Any = None
-        self._collector: _Collector | None = None
 
     def _begin(self) -> _Collector:
         collector = self._collector = _Collector(self._objects)
@@ -85,29 +86,26 @@ class _WaitIterator(Iterator[Any]):
         return collector
 
     def __next__(self) -> Any:
-        if self._left == 0:
-            self._end()
-            raise StopIteration
-        try:
-            collector = self._collector or self._begin()
-            while not collector.ready:
-                if collector.expired:
-                    self._left = 0
-                    self._end()
-                    raise StopIteration
-                waiter = collector.waiter = Waiter()
-                try:
-                    waiter.get()
-                finally:
-                    collector.waiter = None
-        except BaseException:
-            self._left = 0
-            self._end()
-            raise
-        self._left -= 1
-        return collector.ready.popleft()
+        if self._left > 0:
+            try:
+                collector = self._collector or self._begin()
+                while not collector.ready and not collector.expired:
+                    waiter = collector.waiter = Waiter()
+                    try:
+                        waiter.get()
+                    finally:
+                        collector.waiter = None
+            except BaseException:
+                self._end()
+                raise
+            if collector.ready:
+                self._left -= 1
+                return collector.ready.popleft()
+        self._end()
+        raise StopIteration
 
     def _end(self) -> None:
+        self._left = 0
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.close()
@@ -123,7 +121,6 @@ class _WaitIterator(Iterator[Any]):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._left = 0
         self._end()
 
     def __del__(self) -> None:

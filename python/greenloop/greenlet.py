@@ -1,18 +1,71 @@
 """Greenlet, and functions that join and kill several of them.
 
-The class itself is a part of the core.
+The class itself is a part of the core, but for the methods that are defined here: they are called
+seldom, and make Python objects anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from greenloop._core import Greenlet, GreenletExit, _join_each, _kill_soon, sleep
+from greenloop._core import Greenlet, GreenletExit, _join_each, _kill_soon, sleep, spawn_raw
 from greenloop._wait import iwait, wait
 from greenloop.timeout import Timeout
 
 __all__ = ["Greenlet", "joinall", "killall"]
+
+
+class SpawnedLink:
+    """A link that calls a function with the greenlet that has ended, in a greenlet of its own.
+
+    callback: the function. A link is equal to it, so that `unlink(callback)` finds the link.
+    """
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[Any], Any]) -> None:
+        if not callable(callback):
+            raise TypeError(f"Expected callable: {callback!r}")
+        self.callback = callback
+
+    def __call__(self, source: Any) -> None:
+        spawn_raw(self.callback, source)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.callback == getattr(other, "callback", other))
+
+    def __hash__(self) -> int:
+        return hash(self.callback)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {id(self):#x} to {self.callback!r}>"
+
+    def __getattr__(self, name: str) -> Any:
+        # What is asked of the link is asked of the function, its name for example.
+        if name == "callback":
+            raise AttributeError(name)
+        return getattr(self.callback, name)
+
+
+class SuccessSpawnedLink(SpawnedLink):
+    """A SpawnedLink that does nothing if the greenlet has failed."""
+
+    __slots__ = ()
+
+    def __call__(self, source: Any) -> None:
+        if source.successful():
+            super().__call__(source)
+
+
+class FailureSpawnedLink(SpawnedLink):
+    """A SpawnedLink that does nothing unless the greenlet has failed."""
+
+    __slots__ = ()
+
+    def __call__(self, source: Any) -> None:
+        if not source.successful():
+            super().__call__(source)
 
 
 def joinall(

@@ -48,9 +48,6 @@ __all__ = [
     "wait",
 ]
 
-# The module is imported before threads are patched, mostly by the main thread.
-_MAIN_THREAD_IDENT = __import__("threading").main_thread().ident
-
 
 class Hub(_core.Hub):
     """The greenlet that runs the event loop of a thread. `get_hub()` makes it.
@@ -86,7 +83,7 @@ class Hub(_core.Hub):
     @property
     def main_hub(self) -> bool:
         """Whether it is the hub of the program's main thread."""
-        return self.thread_ident == _MAIN_THREAD_IDENT
+        return self.loop.default
 
     @property
     def backend(self) -> str:

@@ -8,6 +8,7 @@ use std::ptr;
 /// Takes the exception that is set: an owned, normalised instance with its traceback.
 ///
 /// An exception must be set.
+#[inline(never)]
 pub fn take_raised() -> *mut ffi::PyObject {
     #[cfg(cpython = "3.11")]
     // SAFETY: the three references are owned; after normalisation the value is an instance.
@@ -30,6 +31,7 @@ pub fn take_raised() -> *mut ffi::PyObject {
 }
 
 /// Sets an exception instance as raised; takes the reference.
+#[inline(never)]
 pub fn raise(error: *mut ffi::PyObject) {
     #[cfg(cpython = "3.11")]
     // SAFETY: `error` is an owned exception instance; PyErr_Restore takes three references.

@@ -124,13 +124,28 @@ pub unsafe fn payload(
     }
     // SAFETY: as the caller guarantees; new references are taken.
     unsafe {
-        let kwargs = keywords(args.add(count), names);
-        if kwargs.is_null() && count == 1 {
+        if names.is_null() && count == 1 {
             // One argument means the same to a started and to a fresh greenlet.
             let only = *args;
             ffi::Py_INCREF(only);
             return Payload::Value(only);
         }
+        packed_payload(args, count, names)
+    }
+}
+
+/// # Safety
+///
+/// As for `payload`.
+#[inline(never)]
+unsafe fn packed_payload(
+    args: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> Payload {
+    // SAFETY: as the caller guarantees; new references are taken.
+    unsafe {
+        let kwargs = keywords(args.add(count), names);
         let tuple = ffi::PyTuple_New(count as ffi::Py_ssize_t);
         for index in 0..count {
             let item = *args.add(index);
@@ -202,28 +217,38 @@ unsafe extern "C" fn switch_method(
     // SAFETY: the interpreter passes a greenlet and arguments by the vectorcall convention.
     unsafe {
         let greenlet = &*this.cast::<PyGreenlet>();
-        match prepare(greenlet) {
-            Ok(thread) => {
-                switch::switch(thread, greenlet.as_greenlet(), payload(args, count as usize, names))
-            }
-            Err(error) => {
-                error.restore(Python::assume_attached());
-                ptr::null_mut()
+        let mut thread = greenlet.thread.get();
+        // Whatever needs more stack than this is out of line: this frame is part of every parked
+        // greenlet.
+        if greenlet.status.get() != Status::Active || !Thread::is_current(thread) {
+            thread = prepare(greenlet);
+            if thread.is_null() {
+                return ptr::null_mut();
             }
         }
+        switch::switch(&*thread, this.cast(), payload(args, count as usize, names))
     }
 }
 
-/// Checks that a greenlet can be switched to, and finds what it is to run.
-#[inline]
-pub fn prepare<'a>(greenlet: &PyGreenlet) -> PyResult<&'a Thread> {
+/// Checks that a greenlet can be switched to, and finds what it is to run. Null with an exception
+/// set if that fails.
+#[inline(never)]
+fn prepare(greenlet: &PyGreenlet) -> *const Thread {
     // SAFETY: the GIL is held.
     let py = unsafe { Python::assume_attached() };
-    let thread = thread_for(py, greenlet)?;
-    if greenlet.status.get() == Status::Unstarted {
-        ensure_run(py, greenlet)?;
+    let prepared = thread_for(py, greenlet).and_then(|thread| {
+        if greenlet.status.get() == Status::Unstarted {
+            ensure_run(py, greenlet)?;
+        }
+        Ok(thread)
+    });
+    match prepared {
+        Ok(thread) => thread,
+        Err(error) => {
+            error.restore(py);
+            ptr::null()
+        }
     }
-    Ok(thread)
 }
 
 unsafe extern "C" fn throw_method(

@@ -180,6 +180,7 @@ fn is_runnable(thread: &Thread, target: *mut PyGreenlet, payload: &Payload) -> b
 /// Follows greenlets to their parents until there is one that can run. Throwing into one that has
 /// not started finishes it, as if it had raised at once. Takes and gives an owned reference.
 #[cold]
+#[inline(never)]
 fn resolve_to_parent(
     thread: &Thread,
     mut target: *mut PyGreenlet,
@@ -222,6 +223,7 @@ fn finish_unstarted(greenlet: &PyGreenlet) {
 
 /// `GreenletExit` that leaves a greenlet is its parent's result, not an error. Takes and gives an
 /// owned reference.
+#[inline(never)]
 pub fn exit_to_value(error: *mut ffi::PyObject) -> Payload {
     if exceptions::is_greenlet_exit(error) {
         Payload::Value(error)
@@ -235,7 +237,7 @@ pub fn exit_to_value(error: *mut ffi::PyObject) -> Payload {
 /// # Safety
 ///
 /// `leaving` runs; `fresh` has not started.
-#[inline]
+#[inline(never)]
 unsafe fn settle(thread: &Thread, leaving: &PyGreenlet, fresh: &PyGreenlet) -> Result<(), Payload> {
     // SAFETY: the arena is this thread's, and no borrow of it is alive elsewhere: nothing called
     // from it switches. A greenlet does not move.
@@ -251,6 +253,7 @@ unsafe fn settle(thread: &Thread, leaving: &PyGreenlet, fresh: &PyGreenlet) -> R
 }
 
 #[cold]
+#[inline(never)]
 fn memory_error(error: &std::io::Error) -> Payload {
     set_memory_error(&format!("no stack for a greenlet: {error}"));
     Payload::Throw(take_raised())
@@ -367,8 +370,15 @@ pub unsafe fn run_body(here: &PyGreenlet, first: Payload) -> Next {
 }
 
 /// The payload for the parent, from what the call of `run` returned.
-pub fn finished(result: *mut ffi::PyObject) -> Payload {
-    if result.is_null() { exit_to_value(take_raised()) } else { Payload::Value(result) }
+#[inline]
+fn finished(result: *mut ffi::PyObject) -> Payload {
+    if result.is_null() { raised_payload() } else { Payload::Value(result) }
+}
+
+#[cold]
+#[inline(never)]
+fn raised_payload() -> Payload {
+    exit_to_value(take_raised())
 }
 
 /// The greenlet to go on with after this one: an owned reference.

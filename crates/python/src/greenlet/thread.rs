@@ -152,6 +152,12 @@ impl Thread {
         self.ended.get()
     }
 
+    /// Whether `thread` is the calling thread's record (and not null).
+    #[inline]
+    pub fn is_current(thread: *const Thread) -> bool {
+        ptr::eq(CURRENT.get(), thread) && !thread.is_null()
+    }
+
     /// Whether this is the calling thread's record.
     #[inline]
     pub fn is_calling(&self) -> bool {

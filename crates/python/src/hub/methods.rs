@@ -238,34 +238,6 @@ fn _set_hub_class(class: Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// sleep(seconds=0, ref=True)
-/// --
-///
-/// Lets others run, and goes on after `seconds` at the earliest. With 0 or less: as soon as
-/// everything that is ready now has run. With `ref` false, the loop may end meanwhile.
-/// (As gevent.sleep.)
-#[pyfunction]
-#[pyo3(signature = (seconds = 0.0, r#ref = true))]
-fn sleep(py: Python<'_>, seconds: f64, r#ref: bool) -> PyResult<()> {
-    if seconds.is_nan() {
-        return Err(pyo3::exceptions::PyValueError::new_err("sleep length must not be nan"));
-    }
-    let wait = Wait::begin(py, ptr::null_mut())?;
-    if seconds <= 0.0 {
-        wait.ticket().wake(wait::Reason::Notified);
-        return wait.park(None, None).into_result().map(drop);
-    }
-    let deadline = deadline_after(seconds);
-    if !r#ref {
-        let hub = wait.hub();
-        hub.change_unreferenced(true);
-        let woken = wait.park(None, Some(deadline));
-        hub.change_unreferenced(false);
-        return woken.into_result().map(drop);
-    }
-    wait.park(None, Some(deadline)).into_result().map(drop)
-}
-
 /// _throw_later(greenlet, typ, val=None, tb=None)
 /// --
 ///
@@ -403,7 +375,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(get_hub_if_exists, module)?,
         wrap_pyfunction!(set_hub, module)?,
         wrap_pyfunction!(_set_hub_class, module)?,
-        wrap_pyfunction!(sleep, module)?,
         wrap_pyfunction!(_throw_later, module)?,
         wrap_pyfunction!(_switch_later, module)?,
         wrap_pyfunction!(_join_hub, module)?,

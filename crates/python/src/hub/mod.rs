@@ -9,6 +9,7 @@ pub mod loop_object;
 pub mod methods;
 pub mod queue;
 pub mod run;
+pub mod sleep;
 pub mod wait;
 pub mod watchers;
 
@@ -367,6 +368,7 @@ pub fn reactor_error(py: Python<'_>, error: &std::io::Error) -> PyErr {
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     methods::register(module)?;
+    sleep::register(module)?;
     callback::register(module)?;
     loop_object::register(module)?;
     watchers::register(module)?;

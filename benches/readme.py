@@ -1,0 +1,76 @@
+"""Puts the result of a benchmark run into the table of README.md.
+
+    python benches/readme.py build/bench-VERSION.json
+
+One line for each figure; greenloop's own is a time or a size, the peers' are how many times that
+they take. Figures that a peer has not are left open. Run on a build/bench file that has all
+workloads (`make bench`), measured on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benches.report import quantity, times
+from benches.targets import OURS
+
+PEERS = ("greenlet", "gevent", "asyncio", "uvloop", "rloop")
+MARKED = re.compile(r"(<!-- numbers: [^\n]*-->\n).*?(<!-- end of numbers -->)", re.DOTALL)
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    """What the table says of one peer."""
+    return "" if row is None or row["ratio"] is None else times(row["ratio"]["median"])
+
+
+def table(result: dict[str, Any]) -> str:
+    """The whole text between the marks."""
+    lines = [
+        f"| per | {OURS} | {' | '.join(PEERS)} |",
+        f"|---|{'---:|' * (1 + len(PEERS))}",
+    ]
+    versions: dict[str, str] = {}
+    for section in result["sections"]:
+        rows = {row["impl"]: row for row in section["rows"]}
+        metric = section["metric"]
+        ours = rows[OURS]
+        if ours["value"] is None:
+            sys.exit(f"{section['workload']}: there is no figure for {OURS}")
+        figure = quantity(ours["value"]["median"], metric["unit"])
+        peers = " | ".join(cell(rows.get(peer)) for peer in PEERS)
+        lines.append(f"| {section['workload']}: {metric['per']} | {figure} | {peers} |")
+        versions.update({impl: row["version"] for impl, row in rows.items() if row["version"]})
+    machine = result["machine"]
+    told = ", ".join(f"{name} {versions[name]}" for name in PEERS if name in versions)
+    return (
+        "\n".join(lines) + f"\n\nCPython {machine['python']}, {machine['processor']}, "
+        f"{result['settings']['rounds']} rounds; {told}.\n"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Put benchmark results into README.md.")
+    parser.add_argument("result", type=Path, help="what benches/run.py --json wrote")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    options = parser.parse_args()
+    result = json.loads(options.result.read_text())
+    if result["settings"]["quick"] or result["ours_failed"]:
+        sys.exit(f"{options.result}: a quick or a failed run is not for the README")
+    text = options.readme.read_text()
+    filled, count = MARKED.subn(lambda marks: marks[1] + table(result) + marks[2], text)
+    if count != 1:
+        sys.exit(f"{options.readme}: found {count} tables of numbers, expected one")
+    options.readme.write_text(filled)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

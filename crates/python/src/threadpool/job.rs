@@ -1,0 +1,176 @@
+//! One call to be made by a worker thread, and where its result goes.
+
+use crate::errors::take_raised;
+use crate::hub::HubObject;
+use crate::hub::callback::Callback;
+use crate::hub::queue::Entry;
+use crate::hub::wait::{Reason, Ticket};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::cell::Cell;
+use std::ptr;
+use std::sync::Arc;
+
+type Object = *mut ffi::PyObject;
+
+/// Where a worker leaves the result for the greenlet that waits. Shared by the two; the greenlet
+/// may be gone (killed, timed out) when the result comes.
+pub struct Outcome {
+    /// Owned, null until the call is over.
+    value: Cell<Object>,
+    error: Cell<Object>,
+}
+
+// SAFETY: touched and dropped with the GIL held only.
+unsafe impl Send for Outcome {}
+// SAFETY: as above.
+unsafe impl Sync for Outcome {}
+
+impl Outcome {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { value: Cell::new(ptr::null_mut()), error: Cell::new(ptr::null_mut()) })
+    }
+
+    /// What the call returned or raised, if it is over.
+    pub fn take(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
+        let (value, error) =
+            (self.value.replace(ptr::null_mut()), self.error.replace(ptr::null_mut()));
+        // SAFETY: owned references or null; errors are exception instances.
+        unsafe {
+            if !error.is_null() {
+                return Some(Err(PyErr::from_value(Bound::from_owned_ptr(py, error))));
+            }
+            Bound::from_owned_ptr_or_opt(py, value).map(|value| Ok(value.unbind()))
+        }
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        // SAFETY: owned references or null; see `Send` for the GIL.
+        unsafe {
+            ffi::Py_XDECREF(self.value.get());
+            ffi::Py_XDECREF(self.error.get());
+        }
+    }
+}
+
+/// Who is told of the result.
+pub enum Reply {
+    /// A greenlet that waits.
+    Waiter { ticket: Ticket, outcome: Arc<Outcome> },
+    /// A function to be called by a hub with `(value, error)`, one of them None. The hub's loop
+    /// has been told to expect it.
+    Function { hub: Py<PyAny>, done: Py<PyAny> },
+}
+
+/// One call. Plain pointers, because a thread can end in the middle of it (see `worker`).
+pub struct Job {
+    function: Object,
+    args: Object,
+    /// Null for none.
+    kwargs: Object,
+    reply: Option<Reply>,
+}
+
+// SAFETY: owned references, used and dropped with the GIL held only.
+unsafe impl Send for Job {}
+
+impl Job {
+    pub fn new(
+        function: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyAny>>,
+        reply: Reply,
+    ) -> Box<Self> {
+        Box::new(Self {
+            function: function.into_ptr(),
+            args: args.into_ptr(),
+            kwargs: kwargs.map_or(ptr::null_mut(), Py::into_ptr),
+            reply: Some(reply),
+        })
+    }
+
+    /// Makes the call and delivers the result. Holds nothing that wants dropping while Python
+    /// code runs.
+    ///
+    /// # Safety
+    ///
+    /// `job` came from `Box::into_raw`, and is taken over. The GIL is held, no exception is set.
+    pub unsafe fn run(job: *mut Self) {
+        // SAFETY: as the caller guarantees; a valid call.
+        let (value, error) = unsafe {
+            let value = ffi::PyObject_Call((*job).function, (*job).args, (*job).kwargs);
+            let error = if value.is_null() { take_raised() } else { ptr::null_mut() };
+            (*job).release();
+            (value, error)
+        };
+        // From here to where the worker says that it is idle no Python code runs: the hub sees
+        // either a busy worker or the result.
+        // SAFETY: as the caller guarantees.
+        let mut job = unsafe { Box::from_raw(job) };
+        if let Some(reply) = job.reply.take() {
+            reply.deliver(value, error);
+        }
+    }
+
+    /// Drops what the call was made with, which can run Python code.
+    unsafe fn release(&mut self) {
+        // SAFETY: owned references, each cleared before it is dropped.
+        unsafe {
+            for object in [&raw mut self.function, &raw mut self.args, &raw mut self.kwargs] {
+                ffi::Py_XDECREF(object.replace(ptr::null_mut()));
+            }
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // SAFETY: dropped with the GIL held.
+        unsafe { self.release() };
+        if let Some(Reply::Function { hub, .. }) = &self.reply {
+            // It will not be run.
+            came_back(hub);
+        }
+    }
+}
+
+fn came_back(hub: &Py<PyAny>) {
+    // SAFETY: a hub, which the reply holds.
+    unsafe { (*hub.as_ptr().cast::<HubObject>()).came_from_outside() };
+}
+
+impl Reply {
+    fn deliver(self, value: Object, error: Object) {
+        // SAFETY: called with the GIL held.
+        let py = unsafe { Python::assume_attached() };
+        match self {
+            Self::Waiter { ticket, outcome } => {
+                outcome.value.set(value);
+                outcome.error.set(error);
+                ticket.wake(Reason::Notified);
+            }
+            Self::Function { hub, done } => {
+                let object = |pointer: Object| {
+                    // SAFETY: an owned reference or null.
+                    unsafe { Bound::from_owned_ptr_or_opt(py, pointer) }
+                        .unwrap_or_else(|| py.None().into_bound(py))
+                };
+                let args = PyTuple::new(py, [object(value), object(error)]);
+                let callback =
+                    args.and_then(|args| Py::new(py, Callback::new(done, args.unbind())));
+                // SAFETY: a hub, which the reply holds.
+                let target = unsafe { &*hub.as_ptr().cast::<HubObject>() };
+                match callback {
+                    Ok(callback) => {
+                        target.inbox().push(Entry::Call { callback: callback.into_ptr() });
+                    }
+                    Err(error) => error.write_unraisable(py, Some(hub.bind(py))),
+                }
+                came_back(&hub);
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The Python class `_core.WorkerPool`; `greenloop.threadpool` builds on it.
+
+use super::job::{Job, Outcome, Reply};
+use super::queue::Queue;
+use super::{GENERATION, IDLE, worker};
+use crate::hub::HubObject;
+use crate::hub::wait::Wait;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// WorkerPool(maxsize)
+/// --
+///
+/// Native threads that make calls for greenlets. At most `maxsize`, started when they are needed;
+/// calls beyond that wait their turn.
+#[pyclass(frozen, name = "WorkerPool", module = "greenloop._core", weakref)]
+pub struct WorkerPool {
+    queue: RefCell<Arc<Queue>>,
+    limit: Cell<usize>,
+    generation: Cell<usize>,
+    closed: Cell<bool>,
+}
+
+// SAFETY: the cells are touched with the GIL held, for moments in which no Python code runs.
+unsafe impl Sync for WorkerPool {}
+
+impl WorkerPool {
+    /// The queue; a new one in a forked child, where the old one's threads do not exist, and its
+    /// lock may be held by one of them.
+    fn queue(&self) -> Arc<Queue> {
+        let generation = GENERATION.load(Ordering::Relaxed);
+        if self.generation.replace(generation) != generation {
+            let fresh = Arc::new(Queue::new(self.limit.get()));
+            std::mem::forget(self.queue.replace(fresh));
+        }
+        Arc::clone(&self.queue.borrow())
+    }
+
+    /// The queue, with a thread that will take a job.
+    fn ready_queue(&self, py: Python<'_>) -> PyResult<Arc<Queue>> {
+        if self.closed.get() {
+            return Err(PyRuntimeError::new_err("the thread pool has been closed"));
+        }
+        let queue = self.queue();
+        if queue.wants_thread()
+            && let Err(error) = worker::start(py, &queue)
+            && !queue.thread_failed()
+        {
+            return Err(error);
+        }
+        Ok(queue)
+    }
+}
+
+/// Adds a job, for the threads that `ready_queue` saw to.
+fn push(queue: &Queue, job: Box<Job>) {
+    if queue.push(job) {
+        IDLE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[pymethods]
+impl WorkerPool {
+    #[new]
+    fn new(maxsize: usize) -> PyResult<Self> {
+        if maxsize == 0 {
+            return Err(PyValueError::new_err("a pool needs at least one thread"));
+        }
+        Ok(Self {
+            queue: RefCell::new(Arc::new(Queue::new(maxsize))),
+            limit: Cell::new(maxsize),
+            generation: Cell::new(GENERATION.load(Ordering::Relaxed)),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// Calls `function(*args, **kwargs)` in a thread, and waits for it: the calling greenlet
+    /// only. Returns or raises what the function does. If the wait is ended by an exception
+    /// (kill, timeout), the call is made all the same and its result dropped.
+    #[pyo3(signature = (function, args, kwargs = None))]
+    fn apply(
+        slf: &Bound<'_, Self>,
+        function: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let queue = slf.get().ready_queue(py)?;
+        let wait = Wait::begin(py, slf.as_ptr())?;
+        let outcome = Outcome::new();
+        let reply = Reply::Waiter { ticket: wait.ticket(), outcome: Arc::clone(&outcome) };
+        push(&queue, Job::new(function, args, kwargs.map(Py::into_any), reply));
+        drop(queue);
+        let hub = wait.hub();
+        hub.expect_outside();
+        let woken = wait.park(None, None);
+        hub.came_from_outside();
+        woken.into_result()?;
+        outcome.take(py).unwrap_or_else(|| {
+            Err(PyRuntimeError::new_err("the worker thread ended without a result"))
+        })
+    }
+
+    /// Has a thread call `function(*args, **kwargs)`, and the hub of the calling thread
+    /// `done(value, error)` after that, one of which is None. The loop runs at least until then.
+    fn submit(
+        &self,
+        py: Python<'_>,
+        function: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+        done: Py<PyAny>,
+    ) -> PyResult<()> {
+        let queue = self.ready_queue(py)?;
+        let hub = HubObject::get(py)?;
+        hub.expect_outside();
+        // SAFETY: the hub is alive.
+        let owner = unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()) }.unbind();
+        let reply = Reply::Function { hub: owner, done };
+        push(&queue, Job::new(function, args, kwargs.map(Py::into_any), reply));
+        Ok(())
+    }
+
+    /// Has the threads end when they have worked off what there is. No more can be added.
+    fn close(&self) {
+        self.closed.set(true);
+        self.queue().close();
+    }
+
+    /// Threads there are.
+    #[getter]
+    fn size(&self) -> usize {
+        self.queue().lock().threads
+    }
+
+    /// Calls that wait for a thread.
+    #[getter]
+    fn pending(&self) -> usize {
+        self.queue().lock().waiting_jobs()
+    }
+
+    /// How many threads there may be. Those that are too many end when they have nothing to do.
+    #[getter]
+    fn maxsize(&self) -> usize {
+        self.limit.get()
+    }
+
+    #[setter]
+    fn set_maxsize(&self, maxsize: usize) {
+        self.limit.set(maxsize);
+        self.queue().set_limit(maxsize);
+    }
+}
+
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        if self.generation.get() == GENERATION.load(Ordering::Relaxed) {
+            self.queue.borrow().close();
+        }
+    }
+}

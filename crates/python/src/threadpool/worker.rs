@@ -1,0 +1,108 @@
+//! The threads of a pool.
+//!
+//! They are started by CPython's own function, which makes their thread states and lets the
+//! interpreter end without them. When it ends, CPython (up to 3.13) stops any other thread that
+//! wants the GIL back by `pthread_exit`, which unwinds the stack. That is no Rust panic: no frame
+//! on the way may hold anything with a destructor, nor catch unwinding, nor forbid it. Hence the
+//! plain pointers here and in `job`, and the calling convention of `work`.
+
+use super::job::Job;
+use super::queue::{Next, Queue};
+use super::IDLE;
+use crate::greenlet::methods::MethodTable;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use std::ffi::CStr;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+type Object = *mut ffi::PyObject;
+
+const CAPSULE_NAME: &CStr = c"greenloop.worker";
+
+/// `_thread.start_new_thread`, whatever is patched later.
+static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+pub fn prepare(py: Python<'_>) -> PyResult<()> {
+    START.get_or_try_init(py, || {
+        py.import("_thread")?.getattr("start_new_thread").map(Bound::unbind)
+    })?;
+    Ok(())
+}
+
+static METHOD: MethodTable<1> = MethodTable::new([ffi::PyMethodDef {
+    ml_name: c"work".as_ptr(),
+    ml_meth: ffi::PyMethodDefPointer {
+        // SAFETY: the same convention, but for what may unwind through it.
+        PyCFunction: unsafe {
+            std::mem::transmute::<
+                unsafe extern "C-unwind" fn(Object, Object) -> Object,
+                unsafe extern "C" fn(Object, Object) -> Object,
+            >(work)
+        },
+    },
+    ml_flags: ffi::METH_NOARGS,
+    ml_doc: ptr::null(),
+}]);
+
+/// Starts a thread that works on a queue.
+pub fn start(py: Python<'_>, queue: &Arc<Queue>) -> PyResult<()> {
+    let queue = Arc::into_raw(Arc::clone(queue));
+    // SAFETY: the capsule borrows the count, which `work` takes over once it runs.
+    let started = unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyCapsule_New(queue.cast_mut().cast(), CAPSULE_NAME.as_ptr(), None),
+        )
+        .and_then(|capsule| {
+            let method = (&raw const METHOD).cast::<ffi::PyMethodDef>().cast_mut();
+            let function = ffi::PyCFunction_NewEx(method, capsule.as_ptr(), ptr::null_mut());
+            Bound::from_owned_ptr_or_err(py, function)
+        })
+        .and_then(|function| {
+            let start = START.get(py).expect("set when the module was made");
+            start.bind(py).call1((function, ()))
+        })
+    };
+    match started {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // SAFETY: nobody has taken the count over.
+            drop(unsafe { Arc::from_raw(queue) });
+            Err(error)
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn work(capsule: Object, _: Object) -> Object {
+    // SAFETY: the capsule of `start`, whose count is taken over. The GIL is held wherever Python
+    // objects are touched; it is given up with nothing but plain pointers at hand.
+    unsafe {
+        let queue: *const Queue =
+            ffi::PyCapsule_GetPointer(capsule, CAPSULE_NAME.as_ptr()).cast_const().cast();
+        loop {
+            match (*queue).next() {
+                Next::Run(job) => Job::run(job),
+                Next::Wait => {
+                    // Before the GIL is given up: whoever has it then sees an idle thread. Who
+                    // promises a job to it takes the count back.
+                    IDLE.fetch_add(1, Ordering::Relaxed);
+                    let state = ffi::PyEval_SaveThread();
+                    let job = (*queue).wait();
+                    ffi::PyEval_RestoreThread(state);
+                    if job.is_null() {
+                        IDLE.fetch_sub(1, Ordering::Relaxed);
+                        break;
+                    }
+                    Job::run(job);
+                }
+                Next::End => break,
+            }
+        }
+        drop(Arc::from_raw(queue));
+        ffi::Py_INCREF(ffi::Py_None());
+        ffi::Py_None()
+    }
+}

@@ -1,0 +1,76 @@
+"""Lookups by the system's own resolver, in native threads. (As gevent.resolver.thread.)"""
+
+from __future__ import annotations
+
+import _socket
+from typing import TYPE_CHECKING, Any
+
+from greenloop.resolver.blocking import is_numeric
+
+if TYPE_CHECKING:
+    from greenloop.hub import Hub
+
+__all__ = ["Resolver"]
+
+# Bound here, before anything is patched.
+_getaddrinfo = _socket.getaddrinfo
+_gethostbyname = _socket.gethostbyname
+_gethostbyname_ex = _socket.gethostbyname_ex
+_gethostbyaddr = _socket.gethostbyaddr
+_getnameinfo = _socket.getnameinfo
+
+
+class Resolver:
+    """Runs the lookups of the C library in the hub's thread pool.
+
+    Lookups that ask nobody, because the host is given in digits, are made in place.
+    """
+
+    def __init__(self, hub: Hub | None = None) -> None:
+        if hub is None:
+            from greenloop.hub import get_hub
+
+            hub = get_hub()
+        self.pool = hub.threadpool
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} pool={self.pool!r}>"
+
+    def close(self) -> None:
+        """Does nothing: the pool is the hub's."""
+
+    def gethostbyname(self, hostname: str) -> str:
+        """The IPv4 address of a host."""
+        if is_numeric(hostname, _socket.AF_INET):
+            return _gethostbyname(hostname)
+        return self.pool.apply(_gethostbyname, (hostname,))
+
+    def gethostbyname_ex(self, hostname: str) -> tuple[str, list[str], list[str]]:
+        """`(name, aliases, addresses)` of a host."""
+        return self.pool.apply(_gethostbyname_ex, (hostname,))
+
+    def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        socktype: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[tuple[int, int, int, str, Any]]:
+        """The addresses of a host and service."""
+        args = (host, port, family, socktype, proto, flags)
+        if host is None or flags & _socket.AI_NUMERICHOST or is_numeric(host):
+            return _getaddrinfo(*args)
+        return self.pool.apply(_getaddrinfo, args)
+
+    def gethostbyaddr(self, ip_address: str) -> tuple[str, list[str], list[str]]:
+        """`(name, aliases, addresses)` of the host with an address."""
+        return self.pool.apply(_gethostbyaddr, (ip_address,))
+
+    def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        """`(host, port)` of a socket address."""
+        numeric = _socket.NI_NUMERICHOST | _socket.NI_NUMERICSERV
+        if isinstance(flags, int) and flags & numeric == numeric:
+            return _getnameinfo(sockaddr, flags)
+        return self.pool.apply(_getnameinfo, (sockaddr, flags))

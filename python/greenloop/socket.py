@@ -1,0 +1,506 @@
+"""Cooperative sockets: the standard :mod:`socket` module, blocking one greenlet only.
+
+Everything the standard module has is here under the same name. `socket` is a subclass of the
+standard class; its descriptor is non-blocking all the time, and a call that would block parks the
+calling greenlet until the descriptor is ready. (As gevent.socket.)
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import io
+import os
+import socket as __socket__
+from collections.abc import Callable
+from time import monotonic_ns
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from greenloop import _core
+from greenloop.exceptions import ConcurrentObjectUseError, InvalidSwitchError
+from greenloop.hub import get_hub
+from greenloop.resolver.blocking import is_numeric
+
+if TYPE_CHECKING:
+    # What programs find here besides is put into the module's namespace below.
+    from socket import *  # noqa: F403
+
+#: Names that replace those of the standard module when it is patched.
+__implements__ = [
+    "create_connection",
+    "create_server",
+    "has_dualstack_ipv6",
+    "socket",
+    "SocketType",
+    "fromfd",
+    "socketpair",
+    "getaddrinfo",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "gethostbyaddr",
+    "getnameinfo",
+    "getfqdn",
+]
+
+#: Those of `__implements__` that look names up.
+__dns__ = [
+    "getaddrinfo",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "gethostbyaddr",
+    "getnameinfo",
+    "getfqdn",
+]
+
+#: Names that the standard module does not have.
+__extensions__ = ["cancel_wait", "wait_read", "wait_write", "wait_readwrite"]
+
+#: Names taken over from the standard module as they are.
+__imports__ = [
+    name
+    for name in dir(__socket__)
+    if not name.startswith("__") and name not in __implements__
+]
+
+for _name in __imports__:
+    globals().setdefault(_name, getattr(__socket__, _name))
+del _name
+
+__all__ = sorted(
+    {name for name in [*__socket__.__all__, *__implements__] if hasattr(__socket__, name)}
+    | set(__extensions__)
+)
+
+_READ = 1
+_WRITE = 2
+
+_Address = Any
+
+
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+
+class cancel_wait_ex(OSError):  # noqa: N801 -- gevent's name
+    """Raised in a greenlet whose wait for a descriptor was ended by another greenlet."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EBADF, "File descriptor was closed in another greenlet")
+
+
+class socket(__socket__.socket):  # noqa: N801 -- the standard name
+    """A socket whose calls block the calling greenlet only.
+
+    It has everything the standard class has, with the same meaning, timeouts included. If a
+    greenlet closes a socket (or shuts it down) that another waits on, the other gets an OSError
+    (EBADF). Two greenlets must not wait for the same direction of one socket:
+    ConcurrentObjectUseError is raised in the second.
+    """
+
+    __slots__ = ("_state",)
+
+    _state: _core.SocketState
+
+    def __init__(
+        self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
+    ) -> None:
+        timeout = _socket.getdefaulttimeout()
+        if fileno is None:
+            if type == -1:
+                type = _socket.SOCK_STREAM
+            elif type & _socket.SOCK_NONBLOCK:
+                timeout = 0.0
+            super().__init__(family, type | _socket.SOCK_NONBLOCK, proto)
+        else:
+            if type != -1 and type & _socket.SOCK_NONBLOCK:
+                timeout = 0.0
+            super().__init__(family, type, proto, fileno)
+            _socket.socket.setblocking(self, False)
+        self._state = _core.SocketState(self.fileno(), _family(self), timeout)
+
+    # recv, recv_into, recvfrom, recvfrom_into, recvmsg, recvmsg_into, _accept, send, sendall,
+    # sendto and sendmsg are put on the class by the core, below.
+
+    def accept(self) -> tuple[socket, _Address]:
+        """Wait for a connection: return a new socket for it, and the address of the peer."""
+        fd, address = self._accept()  # type: ignore[attr-defined]
+        try:
+            connection = _connection(self, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return connection, address
+
+    def connect(self, address: _Address, /) -> None:
+        """Connect to an address. Raise OSError if that fails, TimeoutError if it takes longer
+        than the timeout."""
+        error = self._internal_connect(address)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def connect_ex(self, address: _Address, /) -> int:
+        """As `connect`, but return the error's number (0 for success) where `connect` would raise
+        OSError. Errors of name lookup are raised all the same."""
+        try:
+            return self._internal_connect(address)
+        except __socket__.gaierror:
+            raise
+        except TimeoutError:
+            return errno.EAGAIN
+        except OSError as error:
+            if error.errno is None:
+                raise
+            return error.errno
+
+    def _internal_connect(self, address: _Address) -> int:
+        state = self._state
+        address = _resolved(self, address)
+        deadline = state.deadline()
+        pause = 0.001
+        while True:
+            error = _socket.socket.connect_ex(self, address)
+            if state.timeout == 0.0:
+                return error
+            if error in (errno.EINPROGRESS, errno.EALREADY, errno.EINTR):
+                state.wait_ready(self, _WRITE, deadline)
+                return self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+            if error != errno.EAGAIN or _family(self) != _socket.AF_UNIX:
+                return error
+            # The listener's queue is full, and the system tells nobody when it has room again.
+            pause = _pause_before_retry(pause, deadline)
+
+    def bind(self, address: _Address, /) -> None:
+        """Bind the socket to a local address. A host name is looked up cooperatively."""
+        super().bind(_resolved(self, address))
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Set the seconds that a call may wait; None for no limit, 0 for not at all."""
+        self._state.timeout = value
+
+    def gettimeout(self) -> float | None:
+        """The seconds that a call may wait; None for no limit."""
+        return self._state.timeout
+
+    def setblocking(self, flag: bool, /) -> None:
+        """Have calls wait without limit, or (False) not at all."""
+        self._state.timeout = None if flag else 0.0
+
+    def getblocking(self) -> bool:
+        """Whether calls wait."""
+        return self._state.timeout != 0.0
+
+    timeout = property(gettimeout, settimeout, doc="The timeout in seconds, or None.")
+
+    def shutdown(self, how: int, /) -> None:
+        """Shut down one or both halves of the connection. Greenlets that wait for a half that is
+        shut down get an OSError."""
+        super().shutdown(how)
+        self._state.cancel_waits({SHUT_RD: _READ, SHUT_WR: _WRITE}.get(how, _READ | _WRITE))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket has been closed or detached."""
+        return self._closed  # type: ignore[attr-defined, no-any-return]
+
+    def _real_close(self, _ss: Any = _socket.socket) -> None:
+        # Uses no globals: it may run while the interpreter shuts down.
+        self._state.release()
+        _ss.close(self)
+
+    def detach(self) -> int:
+        """Give the descriptor away: return it, and leave the socket closed. It stays
+        non-blocking."""
+        self._state.release()
+        return super().detach()
+
+    def _sendfile_use_sendfile(
+        self, file: _HasFileno, offset: int = 0, count: int | None = None
+    ) -> int:
+        # As the standard method, which would wait in a system call.
+        self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]
+        try:
+            fileno = file.fileno()
+            size = os.fstat(fileno).st_size
+        except (AttributeError, io.UnsupportedOperation, OSError) as error:
+            raise __socket__._GiveupOnSendfile(error) from error  # type: ignore[attr-defined]
+        state = self._state
+        if size == 0:
+            return 0
+        if state.timeout == 0.0:
+            raise ValueError("non-blocking sockets are not supported")
+        chunk = min(count or size, 2**30)
+        total = 0
+        try:
+            while count is None or total < count:
+                if count is not None:
+                    chunk = min(count - total, chunk)
+                try:
+                    sent = os.sendfile(self.fileno(), fileno, offset + total, chunk)
+                except BlockingIOError:
+                    # The timeout is for each wait, as in the standard method.
+                    state.wait(self, _WRITE, state.deadline())
+                    continue
+                except OSError as error:
+                    if total == 0:
+                        raise __socket__._GiveupOnSendfile(error) from error  # type: ignore[attr-defined]
+                    raise
+                if sent == 0:
+                    break
+                total += sent
+            return total
+        finally:
+            if total > 0 and hasattr(file, "seek"):
+                file.seek(offset + total)
+
+
+_core._attach_socket_methods(socket)
+
+SocketType = socket
+
+#: The C class' own family: a plain int, without the making of an enum member.
+_family: Callable[[__socket__.socket], int] = _socket.socket.family.__get__  # type: ignore[attr-defined]
+
+
+def _connection(listener: socket, fd: int) -> socket:
+    """The socket of an accepted connection, whose descriptor is non-blocking already."""
+    connection = socket.__new__(socket)
+    __socket__.socket.__init__(
+        connection, _family(listener), _type(listener) | _socket.SOCK_NONBLOCK, listener.proto, fd
+    )
+    connection._state = _core.SocketState(fd, _family(listener), _socket.getdefaulttimeout())
+    return connection
+
+
+_type: Callable[[__socket__.socket], int] = _socket.socket.type.__get__  # type: ignore[attr-defined]
+
+
+def _pause_before_retry(pause: float, deadline: int | None) -> float:
+    """Sleep for up to `pause` seconds; return how long to sleep the next time."""
+    if deadline is not None:
+        left = (deadline - monotonic_ns()) / 1e9
+        if left <= 0:
+            raise TimeoutError("timed out")
+        pause = min(pause, left)
+    _core.sleep(pause)
+    return min(pause * 2, 0.05)
+
+
+# ---------------------------------------------------------------------------------------------
+# Names
+
+
+def _resolved(sock: socket, address: _Address) -> _Address:
+    """The address with its host name looked up. What is no host name is left as it is, the errors
+    of malformed addresses to the system call."""
+    family = _family(sock)
+    if family not in (_socket.AF_INET, _socket.AF_INET6):
+        return address
+    if not isinstance(address, tuple) or len(address) < 2:
+        return address
+    host = address[0]
+    if not isinstance(host, (str, bytes, bytearray)) or not host or host == "<broadcast>":
+        return address
+    if is_numeric(host, family):
+        return address
+    found = getaddrinfo(host, None, family)[0][4]
+    if family == _socket.AF_INET6 and len(address) == 2:
+        return (found[0], address[1], *found[2:])
+    return (found[0], *address[1:])
+
+
+def getaddrinfo(
+    host: bytes | str | None,
+    port: bytes | str | int | None,
+    family: int = 0,
+    type: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+) -> list[tuple[Any, Any, int, str, _Address]]:
+    """Resolve host and port into a list of `(family, type, proto, canonname, sockaddr)`.
+
+    The lookup runs in a native thread, and blocks the calling greenlet only. Raises gaierror.
+    """
+    found = get_hub().resolver.getaddrinfo(host, port, family, type, proto, flags)
+    return [
+        (_member(af, __socket__.AddressFamily), _member(kind, __socket__.SocketKind), *rest)
+        for af, kind, *rest in found
+    ]
+
+
+def _member(value: int, enum: Any) -> Any:
+    try:
+        return enum(value)
+    except ValueError:
+        return value
+
+
+def gethostbyname(hostname: str) -> str:
+    """The IPv4 address of a host. Raises gaierror."""
+    return get_hub().resolver.gethostbyname(hostname)
+
+
+def gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:
+    """`(name, aliases, addresses)` of a host. Raises gaierror."""
+    return get_hub().resolver.gethostbyname_ex(hostname)
+
+
+def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
+    """`(name, aliases, addresses)` of the host with an address. Raises herror, gaierror."""
+    return get_hub().resolver.gethostbyaddr(ip_address)
+
+
+def getnameinfo(sockaddr: _Address, flags: int) -> tuple[str, str]:
+    """`(host, port)` of a socket address. Raises gaierror."""
+    return get_hub().resolver.getnameinfo(sockaddr, flags)
+
+
+# ---------------------------------------------------------------------------------------------
+# Functions that the standard module writes in terms of the above
+
+
+def _rebound(name: str) -> Any:
+    """A function of the standard module, with this module as its global names: it makes our
+    sockets, calls our functions, and is otherwise the running Python's own."""
+    original = getattr(__socket__, name)
+    function = FunctionType(
+        original.__code__, globals(), name, original.__defaults__, original.__closure__
+    )
+    function.__kwdefaults__ = original.__kwdefaults__
+    function.__doc__ = original.__doc__
+    function.__annotations__ = original.__annotations__
+    return function
+
+
+create_connection = _rebound("create_connection")
+create_server = _rebound("create_server")
+has_dualstack_ipv6 = _rebound("has_dualstack_ipv6")
+fromfd = _rebound("fromfd")
+getfqdn = _rebound("getfqdn")
+
+
+def socketpair(
+    family: int | None = None, type: int = _socket.SOCK_STREAM, proto: int = 0
+) -> tuple[socket, socket]:
+    """A pair of connected sockets; of family AF_UNIX by default."""
+    if family is None:
+        family = _socket.AF_UNIX
+    first, second = _socket.socketpair(family, type, proto)
+    return (
+        socket(family, type, proto, first.detach()),
+        socket(family, type, proto, second.detach()),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Waiting for descriptors
+
+
+class _DefaultError:
+    """Stands for the error raised when no other is asked for."""
+
+
+_DEFAULT_ERROR = _DefaultError()
+
+
+def _wait_for(fileno: int, events: int, timeout: float | None, error: object) -> None:
+    if timeout is not None and timeout < 0:
+        timeout = None
+    if _core._wait_fd(fileno, events, timeout):
+        return
+    _raise_timeout(timeout, error)
+
+
+def _raise_timeout(seconds: float | None, error: object) -> None:
+    if error is _DEFAULT_ERROR:
+        raise TimeoutError("timed out")
+    if error is False:
+        return
+    if error is None or error is True:
+        from greenloop.timeout import Timeout
+
+        raise Timeout(seconds)
+    if isinstance(error, str):
+        from greenloop.timeout import Timeout
+
+        raise Timeout(seconds, error)
+    raise error  # type: ignore[misc]
+
+
+def wait_read(
+    fileno: int, timeout: float | None = None, timeout_exc: object = _DEFAULT_ERROR
+) -> None:
+    """Block the calling greenlet until a descriptor is ready to read.
+
+    After `timeout` seconds `timeout_exc` is raised: an exception class or instance, None for a
+    gevent Timeout, False for nothing; TimeoutError by default.
+    """
+    _wait_for(fileno, _READ, timeout, timeout_exc)
+
+
+def wait_write(
+    fileno: int,
+    timeout: float | None = None,
+    timeout_exc: object = _DEFAULT_ERROR,
+    event: object = None,
+) -> None:
+    """Block the calling greenlet until a descriptor is ready to write. See `wait_read`; `event`
+    is ignored."""
+    _wait_for(fileno, _WRITE, timeout, timeout_exc)
+
+
+def wait_readwrite(
+    fileno: int,
+    timeout: float | None = None,
+    timeout_exc: object = _DEFAULT_ERROR,
+    event: object = None,
+) -> None:
+    """Block the calling greenlet until a descriptor is ready to read or to write. See
+    `wait_read`; `event` is ignored."""
+    _wait_for(fileno, _READ | _WRITE, timeout, timeout_exc)
+
+
+def wait(
+    watcher: Any,
+    timeout: float | None = None,
+    timeout_exc: object = _DEFAULT_ERROR,
+    hub: object = None,
+) -> None:
+    """Block the calling greenlet until a watcher (of `hub.loop`) that is not started fires.
+
+    After `timeout` seconds `timeout_exc` is raised, as for `wait_read`. Raises
+    ConcurrentObjectUseError if the watcher is started already.
+    """
+    if watcher.callback is not None:
+        raise ConcurrentObjectUseError(
+            f"This socket is already used by another greenlet: {watcher.callback!r}"
+        )
+    here = _core.getcurrent()
+    fired = object()
+    late = object()
+    timer = None
+    own_hub = get_hub()
+    watcher.start(here.switch, fired)
+    try:
+        if timeout is not None and timeout >= 0:
+            timer = own_hub.loop.timer(timeout)
+            timer.start(here.switch, late)
+        result = own_hub.switch()
+    finally:
+        watcher.stop()
+        if timer is not None:
+            timer.close()
+    if result is late:
+        _raise_timeout(timeout, timeout_exc)
+    elif result is not fired:
+        raise InvalidSwitchError(f"Invalid switch into {here!r}: got {result!r}")
+
+
+def cancel_wait(watcher: Any, error: type[BaseException] | BaseException = cancel_wait_ex) -> None:
+    """End another greenlet's `wait` for a watcher by an exception. Does nothing if nobody waits,
+    or `watcher` is None."""
+    if watcher is None:
+        return
+    waiting = getattr(watcher.callback, "__self__", None)
+    if isinstance(waiting, _core.greenlet):
+        _core._throw_later(waiting, error)
