@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benches.report import quantity, times
 from benches.targets import OURS
 
+README = Path(__file__).resolve().parent.parent / "README.md"
 PEERS = ("greenlet", "gevent", "asyncio", "uvloop", "rloop")
 MARKED = re.compile(r"(<!-- numbers: [^\n]*-->\n).*?(<!-- end of numbers -->)", re.DOTALL)
 
@@ -59,7 +59,7 @@ def table(result: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Put benchmark results into README.md.")
     parser.add_argument("result", type=Path, help="what benches/run.py --json wrote")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args()
     result = json.loads(options.result.read_text())
     if result["settings"]["quick"] or result["ours_failed"]:

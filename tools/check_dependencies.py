@@ -177,9 +177,7 @@ def judge(module: str, name: str) -> str | None:
         if guarded == f"{PACKAGE}.dropin" and not module.startswith(PACKAGE):
             continue  # the start-up hook
         # The package itself is meant by its name alone, not everything in it.
-        if not any(
-            module == one or (one != PACKAGE and inside(module, one)) for one in importers
-        ):
+        if not any(module == one or (one != PACKAGE and inside(module, one)) for one in importers):
             return f"imports {name}: it stands above {module}"
     return None
 

@@ -1,1 +1,78 @@
+"""greenloop: plain blocking code on greenlets, over one event loop in Rust.
+
+The names are those of gevent: a program that says ``import gevent`` runs unchanged with
+``python -m greenloop program.py``, or after `install_as_gevent()`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import namedtuple
+from sys import getswitchinterval
+
+from greenloop import event, os, timeout
+from greenloop._config import config
+from greenloop._core import Greenlet, GreenletExit, getcurrent
 from greenloop.dropin import install_as_gevent
+from greenloop.greenlet import joinall, killall
+from greenloop.hub import (
+    get_hub,
+    get_hub_if_exists,
+    idle,
+    iwait,
+    kill,
+    reinit,
+    sleep,
+    spawn_raw,
+    wait,
+)
+from greenloop.hub import signal as signal_handler
+from greenloop.os import fork
+from greenloop.timeout import Timeout, with_timeout
+
+__all__ = [
+    "Greenlet",
+    "GreenletExit",
+    "Timeout",
+    "config",
+    "fork",
+    "get_hub",
+    "getcurrent",
+    "getswitchinterval",
+    "idle",
+    "install_as_gevent",
+    "iwait",
+    "joinall",
+    "kill",
+    "killall",
+    "reinit",
+    "setswitchinterval",
+    "signal_handler",
+    "sleep",
+    "spawn",
+    "spawn_later",
+    "spawn_raw",
+    "wait",
+    "with_timeout",
+]
+
+#: The version of gevent whose API this is: libraries decide by it what they can use. greenloop's
+#: own is `importlib.metadata.version("greenloop")`.
+__version__ = "26.9.0"
+
+_VersionInfo = namedtuple("version_info", "major minor micro releaselevel serial")  # noqa: PYI024
+version_info = _VersionInfo(*map(int, __version__.split(".")), "final", 0)
+
+spawn = Greenlet.spawn
+spawn_later = Greenlet.spawn_later
+
+
+def setswitchinterval(interval: float) -> None:
+    """Set for how many seconds ready greenlets may run before the loop looks for events.
+
+    As sys.setswitchinterval, it also sets how long a native thread may keep others from running.
+    """
+    sys.setswitchinterval(interval)
+    hub = get_hub_if_exists()
+    if hub is not None:
+        hub.switch_interval = interval

@@ -68,6 +68,44 @@ class FailureSpawnedLink(SpawnedLink):
             super().__call__(source)
 
 
+def link(
+    self: Greenlet,
+    callback: Callable[[Any], Any],
+    SpawnedLink: Callable[[Callable[[Any], Any]], Any] = SpawnedLink,  # noqa: N803
+) -> None:
+    """Have *callback* called with this greenlet when it has ended, in a greenlet of its own.
+
+    It is called soon if the greenlet has ended already. `unlink(callback)` takes it back.
+    """
+    self.rawlink(SpawnedLink(callback))
+
+
+def link_value(self: Greenlet, callback: Callable[[Any], Any]) -> None:
+    """Like link, but *callback* is called only if the greenlet does not fail."""
+    self.rawlink(SuccessSpawnedLink(callback))
+
+
+def link_exception(self: Greenlet, callback: Callable[[Any], Any]) -> None:
+    """Like link, but *callback* is called only if the greenlet fails."""
+    self.rawlink(FailureSpawnedLink(callback))
+
+
+def spawn_later(cls: type[Greenlet], seconds: float, *args: Any, **kwargs: Any) -> Greenlet:
+    """Make a greenlet of these arguments and have it run in so many seconds.
+
+    Returns the greenlet. Raises TypeError if it has nothing to call.
+    """
+    greenlet = cls(*args, **kwargs)
+    greenlet.start_later(seconds)
+    return greenlet
+
+
+for _method in (link, link_value, link_exception):
+    setattr(Greenlet, _method.__name__, _method)
+Greenlet.spawn_later = classmethod(spawn_later)  # type: ignore[method-assign,assignment]
+del link, link_value, link_exception, spawn_later
+
+
 def joinall(
     greenlets: Iterable[Any],
     timeout: float | None = None,

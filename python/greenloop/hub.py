@@ -334,9 +334,7 @@ def idle(priority: int = 0) -> None:
 
     priority: taken for compatibility; all who wait so are equal. (As gevent.idle.)
     """
-    hub = get_hub()
-    with hub.loop.idle(priority=priority) as watcher:
-        hub.wait(watcher)
+    _core._idle()
 
 
 def kill(

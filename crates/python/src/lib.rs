@@ -4,6 +4,7 @@ mod errors;
 mod exceptions;
 mod greenlet;
 mod hub;
+mod net;
 mod pystate;
 mod sync;
 mod task;
@@ -20,5 +21,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     greenlet::register(module)?;
     hub::register(module)?;
     task::register(module)?;
+    threadpool::register(module)?;
+    net::register(module)?;
     Ok(())
 }

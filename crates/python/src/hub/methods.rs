@@ -13,6 +13,7 @@ use crate::time::deadline_after;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -332,6 +333,17 @@ fn _join_hub(py: Python<'_>, hub: Bound<'_, PyAny>, timeout: Option<f64>) -> PyR
     Ok(woken.into_result()? == wait::Reason::Notified)
 }
 
+/// _idle()
+/// --
+///
+/// Waits until nothing else is ready, no descriptor and no timer either.
+#[pyfunction]
+fn _idle(py: Python<'_>) -> PyResult<()> {
+    let wait = Wait::begin(py, ptr::null_mut())?;
+    let hub = wait.hub();
+    wait.park(Some(&hub.idling), None).into_result().map(drop)
+}
+
 /// _destroy_hub(hub)
 /// --
 ///
@@ -346,7 +358,29 @@ fn _destroy_hub(hub: Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
+/// _after_fork_in_child()
+/// --
+///
+/// Makes the descriptors of this thread's loop anew: those of the parent process are shared with
+/// it. Registered with os.register_at_fork.
+#[pyfunction]
+fn _after_fork_in_child(py: Python<'_>) -> PyResult<()> {
+    let Some(thread) = Thread::try_get() else { return Ok(()) };
+    // SAFETY: owned by the thread's record.
+    match unsafe { thread.hub.get().as_ref() } {
+        Some(hub) => hub.reinit(py),
+        None => Ok(()),
+    }
+}
+
+fn register_at_fork(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let keywords = PyDict::new(module.py());
+    keywords.set_item("after_in_child", wrap_pyfunction!(_after_fork_in_child, module)?)?;
+    module.py().import("os")?.getattr("register_at_fork")?.call((), Some(&keywords)).map(drop)
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    register_at_fork(module)?;
     let py = module.py();
     let mut slots = vec![
         slot(ffi::Py_tp_doc, DOC.as_ptr().cast_mut().cast()),
@@ -378,6 +412,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(_throw_later, module)?,
         wrap_pyfunction!(_switch_later, module)?,
         wrap_pyfunction!(_join_hub, module)?,
+        wrap_pyfunction!(_idle, module)?,
         wrap_pyfunction!(_destroy_hub, module)?,
     ] {
         module.add_function(function)?;

@@ -66,6 +66,8 @@ pub struct HubObject {
     open_async: Cell<usize>,
     /// Greenlets that wait for the loop to run out of work (`hub.join`).
     pub joining: wait::WaitList,
+    /// Greenlets that wait until nothing is ready (`idle`).
+    pub idling: wait::WaitList,
     destroyed: Cell<bool>,
     /// When the wake-up descriptor for signals is looked after again (ns).
     listens_until: Cell<u64>,
@@ -349,6 +351,7 @@ impl HubObject {
             (&raw mut (*this).unreferenced).write(Cell::new(0));
             (&raw mut (*this).open_async).write(Cell::new(0));
             (&raw mut (*this).joining).write(wait::WaitList::new());
+            (&raw mut (*this).idling).write(wait::WaitList::new());
             (&raw mut (*this).destroyed).write(Cell::new(false));
             (&raw mut (*this).listens_until).write(Cell::new(0));
             (&raw mut (*this).handles_signals).write(run::on_main_thread());

@@ -83,7 +83,11 @@ impl HubObject {
         match payload {
             Payload::Throw(error) => {
                 raise(error);
-                exceptions::handle_error(py, self, None, PyErr::fetch(py));
+                // Not known is which greenlet it was. Without a context it would be the main
+                // greenlet's affair.
+                // SAFETY: the hub is alive.
+                let context = unsafe { Bound::from_borrowed_ptr(py, self.as_ptr()) };
+                exceptions::handle_error(py, self, Some(&context), PyErr::fetch(py));
             }
             other => other.discard(),
         }
@@ -139,8 +143,7 @@ impl HubObject {
         more
     }
 
-    /// Runs Python's signal handlers. What they raise goes to the main greenlet if it ends
-    /// programs (KeyboardInterrupt), and is reported otherwise.
+    /// Runs Python's signal handlers. What they raise goes to the main greenlet.
     fn check_signals(&self, py: Python<'_>) {
         // SAFETY: the GIL is held.
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
@@ -159,6 +162,10 @@ impl HubObject {
             || !self.ready(|ready| ready.is_empty())
             || !self.inbox.is_empty()
         {
+            return Ok(Some(polled));
+        }
+        if !self.idling.is_empty() {
+            self.idling.wake_all();
             return Ok(Some(polled));
         }
         if !self.has_work() {

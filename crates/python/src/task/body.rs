@@ -12,6 +12,10 @@ use crate::hub::HubObject;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many tasks have ended.
+static ENDED: AtomicU64 = AtomicU64::new(0);
 
 /// Runs the function, keeps the result, tells whoever waits, and goes on with the parent: the
 /// hub, which means whatever is ready next.
@@ -142,6 +146,10 @@ fn finish(task: &TaskObject) {
 #[inline]
 fn tell(task: &TaskObject) {
     task.stage.set(Stage::Ready);
+    // Not one operation: the GIL is held.
+    let ended = ENDED.load(Ordering::Relaxed) + 1;
+    ENDED.store(ended, Ordering::Relaxed);
+    task.ended.set(ended);
     task.waiters.wake_all();
     if !task.links.is_empty() {
         notify_links(task);

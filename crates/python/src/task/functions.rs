@@ -11,7 +11,7 @@ use crate::time::Limit;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 /// spawn_raw(function, *args, **kwargs)
 /// --
@@ -96,6 +96,29 @@ pub fn _join_each<'py>(
     Ok(all)
 }
 
+/// _join_all(greenlets, timeout=None)
+/// --
+///
+/// Waits as `_join_each` does. A list of the Greenlets that have ended, in the order in which they
+/// did.
+#[pyfunction]
+#[pyo3(signature = (greenlets, timeout = None))]
+pub fn _join_all<'py>(
+    greenlets: Bound<'py, PyList>,
+    timeout: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyList>> {
+    _join_each(greenlets.clone().into_any(), timeout)?;
+    let mut ended = Vec::with_capacity(greenlets.len());
+    for greenlet in &greenlets {
+        let task = task_of(&greenlet)?;
+        if task.is_ready() {
+            ended.push((task.ended.get(), greenlet));
+        }
+    }
+    ended.sort_by_key(|(ended, _)| *ended);
+    PyList::new(greenlets.py(), ended.into_iter().map(|(_, greenlet)| greenlet))
+}
+
 /// _all_greenlets(sequence)
 /// --
 ///
@@ -137,6 +160,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     for function in [
         wrap_pyfunction!(spawn_raw, module)?,
         wrap_pyfunction!(_join_each, module)?,
+        wrap_pyfunction!(_join_all, module)?,
         wrap_pyfunction!(_all_greenlets, module)?,
         wrap_pyfunction!(_kill_soon, module)?,
     ] {

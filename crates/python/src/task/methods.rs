@@ -6,6 +6,7 @@
 use super::attributes::format_call;
 use super::body::{failed, notify_links};
 use super::object::{Stage, TaskObject};
+use super::spawned_link;
 use super::types::{is_task, start as start_task};
 use crate::errors::take_raised;
 use crate::greenlet::exceptions::greenlet_exit;
@@ -336,7 +337,7 @@ unsafe extern "C" {
 
 /// Puts the methods into the class.
 pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResult<()> {
-    let functions: [Bound<'_, PyCFunction>; 13] = [
+    let functions: [Bound<'_, PyCFunction>; 16] = [
         wrap_pyfunction!(start, module)?,
         wrap_pyfunction!(start_later, module)?,
         wrap_pyfunction!(join, module)?,
@@ -350,6 +351,9 @@ pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResul
         wrap_pyfunction!(unlink_all, module)?,
         wrap_pyfunction!(has_links, module)?,
         wrap_pyfunction!(_formatinfo, module)?,
+        wrap_pyfunction!(spawned_link::link, module)?,
+        wrap_pyfunction!(spawned_link::link_value, module)?,
+        wrap_pyfunction!(spawned_link::link_exception, module)?,
     ];
     for function in functions {
         let name = function.getattr("__name__")?.to_string();
@@ -362,5 +366,13 @@ pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResul
         };
         class.setattr(name.as_str(), method)?;
     }
-    Ok(())
+    let spawn_later = wrap_pyfunction!(spawned_link::spawn_later, module)?;
+    // SAFETY: a callable; the result is a new reference or null.
+    let method = unsafe {
+        Bound::from_owned_ptr_or_err(
+            module.py(),
+            ffi::PyClassMethod_New(spawn_later.as_ptr()),
+        )?
+    };
+    class.setattr("spawn_later", method)
 }

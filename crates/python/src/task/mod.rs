@@ -5,6 +5,7 @@ pub mod body;
 pub mod functions;
 pub mod methods;
 pub mod object;
+pub mod spawned_link;
 pub mod throw_timer;
 pub mod types;
 pub mod waiter;
@@ -14,6 +15,9 @@ use pyo3::prelude::*;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     types::register(module)?;
     functions::register(module)?;
+    module.add_class::<spawned_link::SpawnedLink>()?;
+    module.add_class::<spawned_link::SuccessSpawnedLink>()?;
+    module.add_class::<spawned_link::FailureSpawnedLink>()?;
     module.add_class::<throw_timer::ThrowTimer>()?;
     module.add_class::<waiter::Waiter>()
 }

@@ -44,6 +44,8 @@ pub struct TaskObject {
     pub links: Links,
     /// Of `start_later`.
     pub start_timer: Cell<Option<TimerKey>>,
+    /// Where its end comes among all ends; set with the result.
+    pub ended: Cell<u64>,
     /// `minimal_ident` plus one; 0 while nobody has asked.
     pub ident: Cell<u32>,
     pub stage: Cell<Stage>,
@@ -72,6 +74,7 @@ impl TaskObject {
             (&raw mut (*this).waiters).write(WaitList::new());
             (&raw mut (*this).links).write(Links::new());
             (&raw mut (*this).start_timer).write(Cell::new(None));
+            (&raw mut (*this).ended).write(Cell::new(0));
             (&raw mut (*this).ident).write(Cell::new(0));
             (&raw mut (*this).stage).write(Cell::new(Stage::Created));
         }
