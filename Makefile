@@ -72,7 +72,7 @@ test-matrix: test-rust
 # A test of documented behaviour has to pass on the packages whose behaviour that is.
 conformance:
 	@$(SETUP) peers
-	GREENLOOP_TEST_PEER=1 $(PEERS)/python -m pytest $(PYTEST_FLAGS) tests/api tests/greenlet
+	GREENLOOP_TEST_PEER=1 $(PEERS)/python -m pytest $(PYTEST_FLAGS) tests/api tests/greenlet tests/test_docs.py
 
 # --- checks ---
 
@@ -90,7 +90,7 @@ lint-once: environment
 # The code for each CPython is compiled for it alone, and stubs are compared with what was built.
 lint-version: installed
 	$(CARGO_HERE) clippy $(CARGO_FLAGS) --workspace --all-targets --target-dir target/$(TAG) -- -D warnings
-	$(MAIN)/mypy --python-executable $(MAIN)/python python/greenloop tools benches demo
+	$(MAIN)/mypy --python-executable $(MAIN)/python python/greenloop tools benches demo tests/tools
 	$(MAIN)/python -m mypy.stubtest greenloop._core
 
 # ---

@@ -18,7 +18,7 @@ from conftest import RunScript
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(
     r"^```python(?P<kind>[^\n]*)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<out>.*?)^```\n)?",
-    re.M | re.S,
+    re.MULTILINE | re.DOTALL,
 )
 USE_PEER = os.environ.get("GREENLOOP_TEST_PEER") == "1"
 
@@ -35,6 +35,6 @@ def programs() -> Iterator[object]:
             yield pytest.param(block["code"], block["out"] or "", id=f"{page.stem}:{line}")
 
 
-@pytest.mark.parametrize(("code", "output"), programs())
+@pytest.mark.parametrize(("code", "output"), list(programs()))
 def test_program(run_script: RunScript, code: str, output: str) -> None:
     assert run_script(code).check_quiet() == output

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pprint
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,9 +50,7 @@ class _Setting:
         instance.__dict__[self.name] = self.convert(value)
 
 
-def _imported(
-    short_names: Mapping[str, str],
-) -> Callable[[Any], Any]:
+def _imported(short_names: Mapping[str, str]) -> Callable[[Any], Any]:
     """A converter to an object that may be named: "short name", "package.module.object", or
     several of them, separated by commas or as a list, of which the first counts that can be
     imported."""
@@ -84,7 +81,12 @@ class Config:
 
     resolver = _Setting(
         "thread",
-        _imported({"thread": "greenloop.resolver.thread.Resolver"}),
+        _imported(
+            {
+                "thread": "greenloop.resolver.thread.Resolver",
+                "block": "greenloop.resolver.blocking.Resolver",
+            }
+        ),
         ("GREENLOOP_RESOLVER", "GEVENT_RESOLVER"),
         "The class whose instances look up host names for a hub.",
     )
@@ -95,7 +97,7 @@ class Config:
         "The class of a hub's pool of native threads.",
     )
     format_context = _Setting(
-        pprint.saferepr,
+        repr,
         _imported({}),
         ("GREENLOOP_FORMAT_CONTEXT", "GEVENT_FORMAT_CONTEXT"),
         "A function that makes the text for what an error is reported of, a greenlet mostly.",

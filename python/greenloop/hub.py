@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from _thread import get_ident
 from collections.abc import Callable
+from functools import cached_property
 from types import TracebackType
 from typing import Any, ClassVar, TextIO
 
@@ -97,7 +97,7 @@ class Hub(_core.Hub):
         """Where errors are printed: sys.stderr as it is then. None prints nothing."""
         return sys.stderr
 
-    @property
+    @cached_property
     def format_context(self) -> Callable[[Any], str]:
         """Makes the text for what an error is reported of; `config.format_context`."""
         made: Callable[[Any], str] = config.format_context
@@ -249,9 +249,9 @@ class Hub(_core.Hub):
         """The class of `loop`."""
         return type(self.loop)
 
-    @property
+    @cached_property
     def resolver_class(self) -> Any:
-        """The class of `resolver`; `config.resolver`."""
+        """The class of `resolver`; `config.resolver` unless something else is assigned."""
         return config.resolver
 
     @property
@@ -269,9 +269,9 @@ class Hub(_core.Hub):
     def resolver(self) -> None:
         self._resolver = None
 
-    @property
+    @cached_property
     def threadpool_class(self) -> Any:
-        """The class of `threadpool`; `config.threadpool`."""
+        """The class of `threadpool`; `config.threadpool` unless something else is assigned."""
         return config.threadpool
 
     @property
@@ -429,6 +429,3 @@ def reinit(hub: Hub | None = None) -> None:
         after_fork = getattr(part, "_on_fork", None)
         if after_fork is not None:
             after_fork()
-
-
-os.register_at_fork(after_in_child=reinit)

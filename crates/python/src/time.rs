@@ -75,7 +75,7 @@ impl<'py> Limit<'py> {
     /// over.
     pub fn judge(&self, woken: Woken) -> PyResult<Reason> {
         if let (Self::Object(timeout, _), Some(error)) = (self, &woken.error)
-            && error.value(timeout.py()).is(timeout)
+            && error.instance() == timeout.as_ptr()
         {
             return Ok(Reason::TimedOut);
         }

@@ -1,7 +1,7 @@
 //! `sleep`, written by hand: it is the most frequent wait, and what it has on the stack is part of
 //! every greenlet that sleeps (pyo3's wrapper takes 330 bytes).
 
-use super::wait::{Reason, Wait};
+use super::wait::{Reason, Wait, Woken};
 use crate::greenlet::methods::fast_keywords;
 use crate::time::deadline_after;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -125,24 +125,33 @@ fn pause(seconds: f64, keep_running: bool) -> bool {
         Ok(wait) => wait,
         Err(error) => return fail(py, error),
     };
-    let hub = wait.hub();
     let deadline = if seconds > 0.0 {
         Some(deadline_after(seconds))
     } else {
         wait.ticket().wake(Reason::Notified);
         None
     };
-    let counted = !keep_running && deadline.is_some();
-    if counted {
-        hub.change_unreferenced(true);
+    if !keep_running && deadline.is_some() {
+        return pause_unreferenced(wait, deadline);
     }
+    done(wait.park(None, deadline))
+}
+
+#[inline(never)]
+fn pause_unreferenced(wait: Wait<'_>, deadline: Option<u64>) -> bool {
+    let hub = wait.hub();
+    hub.change_unreferenced(true);
     let woken = wait.park(None, deadline);
-    if counted {
-        hub.change_unreferenced(false);
-    }
+    hub.change_unreferenced(false);
+    done(woken)
+}
+
+#[inline]
+fn done(woken: Woken) -> bool {
     match woken.error {
         None => true,
-        Some(error) => fail(py, error),
+        // SAFETY: the GIL is held.
+        Some(error) => fail(unsafe { Python::assume_attached() }, error.into_err()),
     }
 }
 

@@ -12,17 +12,17 @@
 //! function then gives back what the wake-up brought (a permit, an item), see `Woken::notified`.
 
 use super::queue::Entry;
-use super::{HubObject, reactor_error};
+use super::{HubObject, Source, reactor_error};
 use crate::exceptions;
 use crate::greenlet::object::{Payload, PyGreenlet};
 use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
-use greenloop_reactor::{Interest, Ready, WaitKey};
+use greenloop_reactor::{Interest, Ready, TimerKey, WaitKey};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::os::fd::RawFd;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// Where a greenlet is in its wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,12 +234,55 @@ impl WaitList {
     }
 }
 
+/// An exception that was thrown into a waiting greenlet: an owned instance.
+///
+/// One word, where a `PyErr` takes five: what a waiting function has on its stack is part of every
+/// parked greenlet.
+pub struct Thrown(NonNull<ffi::PyObject>);
+
+impl Thrown {
+    fn new(error: *mut ffi::PyObject) -> Self {
+        Self(NonNull::new(error).expect("an exception instance"))
+    }
+
+    /// The instance: borrowed.
+    pub fn instance(&self) -> *mut ffi::PyObject {
+        self.0.as_ptr()
+    }
+
+    /// The exception, to be raised.
+    #[cold]
+    #[inline(never)]
+    pub fn into_err(self) -> PyErr {
+        let error = self.0.as_ptr();
+        std::mem::forget(self);
+        // SAFETY: the GIL is held wherever a wait ends; the reference is ours.
+        unsafe { PyErr::from_value(Bound::from_owned_ptr(Python::assume_attached(), error)) }
+    }
+}
+
+impl Drop for Thrown {
+    fn drop(&mut self) {
+        // SAFETY: an owned reference; the GIL is held wherever a wait ends.
+        unsafe { ffi::Py_DECREF(self.0.as_ptr()) };
+    }
+}
+
+impl From<PyErr> for Thrown {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        // SAFETY: the GIL is held wherever a wait ends.
+        let py = unsafe { Python::assume_attached() };
+        Self::new(error.into_value(py).into_ptr())
+    }
+}
+
 /// How a wait ended.
 pub struct Woken {
     /// What ended it. With an `error`: whether a wake-up was under way as well.
     pub reason: Option<Reason>,
     /// An exception thrown into the waiting greenlet (`kill`, `Timeout`).
-    pub error: Option<PyErr>,
+    pub error: Option<Thrown>,
 }
 
 impl Woken {
@@ -249,9 +292,10 @@ impl Woken {
     }
 
     /// The reason, or the exception.
+    #[inline]
     pub fn into_result(self) -> PyResult<Reason> {
         match self.error {
-            Some(error) => Err(error),
+            Some(error) => Err(error.into_err()),
             None => Ok(self.reason.expect("a wait ends for a reason or by an exception")),
         }
     }
@@ -294,19 +338,14 @@ impl<'a> Wait<'a> {
     }
 
     /// Parks until woken. `deadline` is in nanoseconds of the monotonic clock.
+    #[inline]
     pub fn park(self, list: Option<&WaitList>, deadline: Option<u64>) -> Woken {
-        if let Some(list) = list {
-            list.push(self.here);
-        }
-        let timer = deadline.map(|deadline| {
-            let ticket = self.ticket();
-            self.hub.reactor(|reactor| reactor.timer_add(deadline, super::Source::Wait(ticket)))
-        });
-        self.leave(|hub| {
-            if let Some(key) = timer {
-                drop(hub.reactor(|reactor| reactor.timer_remove(key)));
-            }
-        })
+        // The halves before and after the switch are out of line: only what is between them is
+        // kept on the stack meanwhile.
+        let timer = self.enter(list, deadline);
+        // SAFETY: the calling thread's record and hub; no borrow is alive.
+        let payload = unsafe { self.hub.switch_out(self.thread) };
+        self.leave(payload, timer, None)
     }
 
     /// Parks until the descriptor is ready. `owner` names the open socket (see the reactor), 0 if
@@ -323,34 +362,45 @@ impl<'a> Wait<'a> {
         interest: Interest,
         deadline: Option<u64>,
     ) -> Woken {
-        let ticket = self.ticket();
-        let registered = self
-            .hub
-            .reactor(|reactor| reactor.wait_fd(fd, owner, interest, super::Source::Wait(ticket)));
-        let key: WaitKey = match registered {
+        let key = match self.register(fd, owner, interest) {
             Ok(key) => key,
             Err(error) => {
                 self.end();
-                return Woken { reason: None, error: Some(reactor_error(py, &error)) };
+                let error = Some(reactor_error(py, &error).into());
+                return Woken { reason: None, error };
             }
         };
-        let timer = deadline.map(|deadline| {
-            let ticket = self.ticket();
-            self.hub.reactor(|reactor| reactor.timer_add(deadline, super::Source::Wait(ticket)))
-        });
-        self.leave(|hub| {
-            if let Some(key) = timer {
-                drop(hub.reactor(|reactor| reactor.timer_remove(key)));
-            }
-            drop(hub.reactor(|reactor| reactor.wait_cancel(key)));
-        })
-    }
-
-    /// Switches away and cleans up after coming back.
-    fn leave(self, clean_up: impl FnOnce(&HubObject)) -> Woken {
+        let timer = self.enter(None, deadline);
         // SAFETY: the calling thread's record and hub; no borrow is alive.
         let payload = unsafe { self.hub.switch_out(self.thread) };
-        clean_up(self.hub);
+        self.leave(payload, timer, Some(key))
+    }
+
+    #[inline(never)]
+    fn register(&self, fd: RawFd, owner: u64, interest: Interest) -> std::io::Result<WaitKey> {
+        let ticket = self.ticket();
+        self.hub.reactor(|reactor| reactor.wait_fd(fd, owner, interest, Source::Wait(ticket)))
+    }
+
+    #[inline(never)]
+    fn enter(&self, list: Option<&WaitList>, deadline: Option<u64>) -> Option<TimerKey> {
+        if let Some(list) = list {
+            list.push(self.here);
+        }
+        let deadline = deadline?;
+        let ticket = self.ticket();
+        Some(self.hub.reactor(|reactor| reactor.timer_add(deadline, Source::Wait(ticket))))
+    }
+
+    /// Cleans up after coming back.
+    #[inline(never)]
+    fn leave(self, payload: Payload, timer: Option<TimerKey>, fd: Option<WaitKey>) -> Woken {
+        if let Some(key) = timer {
+            drop(self.hub.reactor(|reactor| reactor.timer_remove(key)));
+        }
+        if let Some(key) = fd {
+            drop(self.hub.reactor(|reactor| reactor.wait_cancel(key)));
+        }
         let wait = &self.here.wait;
         let list = wait.list.get();
         if !list.is_null() {
@@ -363,17 +413,13 @@ impl<'a> Wait<'a> {
         }
         let reason = (wait.phase.get() == Phase::Woken).then(|| wait.reason.get());
         self.end();
-        // SAFETY: the GIL is held again.
-        let py = unsafe { Python::assume_attached() };
         let error = match payload {
-            Payload::Throw(error) => {
-                crate::errors::raise(error);
-                Some(PyErr::fetch(py))
-            }
+            Payload::Throw(error) => Some(Thrown::new(error)),
             other => {
-                let stray = reason.is_none().then(|| exceptions::invalid_switch(py, self.here));
                 other.discard();
-                stray
+                // SAFETY: the GIL is held again.
+                let py = unsafe { Python::assume_attached() };
+                reason.is_none().then(|| exceptions::invalid_switch(py, self.here).into())
             }
         };
         Woken { reason, error }

@@ -122,9 +122,9 @@ pub fn failed(task: &TaskObject, error: *mut ffi::PyObject) {
         task.error.set(error);
         (py, PyErr::from_value(Bound::from_owned_ptr(py, error)))
     };
-    // The report names the function and its arguments: it comes before they are dropped. Those
-    // who wait are told first; they run later.
-    tell(task);
+    end(task);
+    // The report names the function and its arguments: it comes before they are dropped. If it is
+    // to interrupt the main greenlet it comes before a wait of the main greenlet for this one ends.
     match HubObject::get(py) {
         Ok(hub) => {
             // SAFETY: the task is alive.
@@ -133,23 +133,30 @@ pub fn failed(task: &TaskObject, error: *mut ffi::PyObject) {
         }
         Err(failure) => failure.write_unraisable(py, None),
     }
+    tell(task);
     task.drop_call();
 }
 
 /// The end of a task that has its value.
 fn finish(task: &TaskObject) {
+    end(task);
     tell(task);
     task.drop_call();
 }
 
-/// Makes whoever waits for the task ready.
+/// Marks the task, which has its result, as ended.
 #[inline]
-fn tell(task: &TaskObject) {
+fn end(task: &TaskObject) {
     task.stage.set(Stage::Ready);
     // Not one operation: the GIL is held.
     let ended = ENDED.load(Ordering::Relaxed) + 1;
     ENDED.store(ended, Ordering::Relaxed);
     task.ended.set(ended);
+}
+
+/// Makes whoever waits for the task ready.
+#[inline]
+fn tell(task: &TaskObject) {
     task.waiters.wake_all();
     if !task.links.is_empty() {
         notify_links(task);

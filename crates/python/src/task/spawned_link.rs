@@ -1,8 +1,9 @@
 //! What `link`, `link_value` and `link_exception` put between a finished greenlet and the
 //! callback: a greenlet of its own, so that the callback may wait.
 
-use super::functions::spawn_raw;
+use super::functions::{new_raw, spawn_raw};
 use super::methods::task_of;
+use crate::hub::HubObject;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -29,8 +30,12 @@ impl SpawnedLink {
 
     fn __call__(&self, source: Bound<'_, PyAny>) -> PyResult<()> {
         let py = source.py();
-        let args = PyTuple::new(py, [source])?;
-        spawn_raw(self.callback.bind(py).clone(), args, None).map(drop)
+        let callback = self.callback.bind(py).clone();
+        if !HubObject::get(py)?.greenlet().is_running() {
+            return spawn_raw(callback, PyTuple::new(py, [source])?, None).map(drop);
+        }
+        // At once: the link has waited for its turn already.
+        new_raw(callback)?.call_method1("switch", (source,)).map(drop)
     }
 
     /// Equal to another link of the same callback, and to the callback itself: `unlink` takes

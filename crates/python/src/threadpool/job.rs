@@ -1,5 +1,6 @@
 //! One call to be made by a worker thread, and where its result goes.
 
+use super::queue::Queue;
 use crate::errors::take_raised;
 use crate::hub::HubObject;
 use crate::hub::callback::Callback;
@@ -97,8 +98,9 @@ impl Job {
     ///
     /// # Safety
     ///
-    /// `job` came from `Box::into_raw`, and is taken over. The GIL is held, no exception is set.
-    pub unsafe fn run(job: *mut Self) {
+    /// `job` came from `Box::into_raw`, and is taken over; `queue` is the one it came from. The
+    /// GIL is held, no exception is set.
+    pub unsafe fn run(job: *mut Self, queue: *const Queue) {
         // SAFETY: as the caller guarantees; a valid call.
         let (value, error) = unsafe {
             let value = ffi::PyObject_Call((*job).function, (*job).args, (*job).kwargs);
@@ -109,9 +111,13 @@ impl Job {
         // From here to where the worker says that it is idle no Python code runs: the hub sees
         // either a busy worker or the result.
         // SAFETY: as the caller guarantees.
-        let mut job = unsafe { Box::from_raw(job) };
+        let (mut job, queue) = unsafe { (Box::from_raw(job), &*queue) };
+        let was_last = queue.job_done();
         if let Some(reply) = job.reply.take() {
             reply.deliver(value, error);
+        }
+        if was_last {
+            queue.joining.wake_all();
         }
     }
 

@@ -4,7 +4,8 @@ use super::job::{Job, Outcome, Reply};
 use super::queue::Queue;
 use super::{GENERATION, IDLE, worker};
 use crate::hub::HubObject;
-use crate::hub::wait::Wait;
+use crate::hub::wait::{Reason, Wait};
+use crate::time::deadline_after;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -66,16 +67,13 @@ fn push(queue: &Queue, job: Box<Job>) {
 #[pymethods]
 impl WorkerPool {
     #[new]
-    fn new(maxsize: usize) -> PyResult<Self> {
-        if maxsize == 0 {
-            return Err(PyValueError::new_err("a pool needs at least one thread"));
-        }
-        Ok(Self {
+    fn new(maxsize: usize) -> Self {
+        Self {
             queue: RefCell::new(Arc::new(Queue::new(maxsize))),
             limit: Cell::new(maxsize),
             generation: Cell::new(GENERATION.load(Ordering::Relaxed)),
             closed: Cell::new(false),
-        })
+        }
     }
 
     /// Calls `function(*args, **kwargs)` in a thread, and waits for it: the calling greenlet
@@ -125,6 +123,22 @@ impl WorkerPool {
         Ok(())
     }
 
+    /// Waits until all calls are over. False if that takes more than `timeout` seconds.
+    #[pyo3(signature = (timeout = None))]
+    fn join(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<bool> {
+        let py = slf.py();
+        let queue = slf.get().queue();
+        if queue.lock().unfinished() == 0 {
+            return Ok(true);
+        }
+        let wait = Wait::begin(py, slf.as_ptr())?;
+        let hub = wait.hub();
+        hub.expect_outside();
+        let woken = wait.park(Some(&queue.joining), timeout.map(deadline_after));
+        hub.came_from_outside();
+        Ok(woken.into_result()? == Reason::Notified)
+    }
+
     /// Has the threads end when they have worked off what there is. No more can be added.
     fn close(&self) {
         self.closed.set(true);
@@ -137,10 +151,26 @@ impl WorkerPool {
         self.queue().lock().threads
     }
 
+    /// Has threads started, or end when they have nothing to do, until there are so many.
+    #[setter]
+    fn set_size(&self, py: Python<'_>, size: usize) -> PyResult<()> {
+        if size > self.limit.get() {
+            return Err(PyValueError::new_err("more threads than maxsize"));
+        }
+        let queue = self.queue();
+        start_counted(py, &queue, queue.resize(size))
+    }
+
+    /// Calls that wait for a thread or are being made.
+    #[getter]
+    fn unfinished(&self) -> usize {
+        self.queue().lock().unfinished()
+    }
+
     /// Calls that wait for a thread.
     #[getter]
-    fn pending(&self) -> usize {
-        self.queue().lock().waiting_jobs()
+    fn waiting(&self) -> usize {
+        self.queue().lock().waiting()
     }
 
     /// How many threads there may be. Those that are too many end when they have nothing to do.
@@ -150,10 +180,24 @@ impl WorkerPool {
     }
 
     #[setter]
-    fn set_maxsize(&self, maxsize: usize) {
+    fn set_maxsize(&self, py: Python<'_>, maxsize: usize) -> PyResult<()> {
         self.limit.set(maxsize);
-        self.queue().set_limit(maxsize);
+        let queue = self.queue();
+        start_counted(py, &queue, queue.set_limit(maxsize))
     }
+}
+
+/// Starts threads that the queue has counted already.
+fn start_counted(py: Python<'_>, queue: &Arc<Queue>, count: usize) -> PyResult<()> {
+    for started in 0..count {
+        if let Err(error) = worker::start(py, queue) {
+            for _ in started..count {
+                queue.thread_failed();
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 impl Drop for WorkerPool {

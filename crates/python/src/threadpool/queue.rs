@@ -1,6 +1,7 @@
 //! The jobs of a pool, and its count of threads.
 
 use super::job::Job;
+use crate::hub::wait::WaitList;
 use std::collections::VecDeque;
 use std::ptr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub struct Queue {
     contents: Mutex<Contents>,
     changed: Condvar,
+    /// Greenlets that wait for all jobs to be over.
+    pub joining: WaitList,
 }
 
 pub struct Contents {
@@ -18,6 +21,10 @@ pub struct Contents {
     /// Jobs promised to threads that wait: they are not for anybody else, so that a thread that
     /// was woken is never left without one.
     promised: usize,
+    /// Jobs that are being run.
+    running: usize,
+    /// Threads that are to end when they have nothing to do.
+    dismissed: usize,
     pub threads: usize,
     /// How many threads there may be.
     pub limit: usize,
@@ -39,11 +46,14 @@ impl Queue {
                 jobs: VecDeque::new(),
                 idle: 0,
                 promised: 0,
+                running: 0,
+                dismissed: 0,
                 threads: 0,
                 limit,
                 closed: false,
             }),
             changed: Condvar::new(),
+            joining: WaitList::new(),
         }
     }
 
@@ -86,10 +96,10 @@ impl Queue {
         if contents.jobs.len() > contents.promised
             && let Some(job) = contents.jobs.pop_front()
         {
+            contents.running += 1;
             return Next::Run(Box::into_raw(job));
         }
-        if contents.is_superfluous() {
-            contents.threads -= 1;
+        if contents.dismiss() {
             return Next::End;
         }
         contents.idle += 1;
@@ -104,21 +114,47 @@ impl Queue {
                 && let Some(job) = contents.jobs.pop_front()
             {
                 contents.promised -= 1;
+                contents.running += 1;
                 return Box::into_raw(job);
             }
-            if contents.idle > 0 && contents.is_superfluous() {
+            if contents.idle > 0 && contents.dismiss() {
                 contents.idle -= 1;
-                contents.threads -= 1;
                 return ptr::null_mut();
             }
             contents = self.changed.wait(contents).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
+    /// Notes that a job is over, whose result is about to be delivered. True if it was the last.
+    pub fn job_done(&self) -> bool {
+        let mut contents = self.lock();
+        contents.running -= 1;
+        contents.unfinished() == 0
+    }
+
     /// Changes how many threads there may be. Those that are too many end when they are idle.
-    pub fn set_limit(&self, limit: usize) {
-        self.lock().limit = limit;
+    /// Returns how many are to be started for jobs that wait; they are counted.
+    pub fn set_limit(&self, limit: usize) -> usize {
+        let mut contents = self.lock();
+        contents.limit = limit;
+        let room = limit.saturating_sub(contents.threads);
+        let missing = room.min(contents.jobs.len() - contents.promised);
+        contents.threads += missing;
+        drop(contents);
         self.changed.notify_all();
+        missing
+    }
+
+    /// Has so many threads more started, or end when they are idle, that there are `count` in the
+    /// end. Returns how many are to be started; they are counted.
+    pub fn resize(&self, count: usize) -> usize {
+        let mut contents = self.lock();
+        contents.dismissed = contents.threads.saturating_sub(count);
+        let missing = count.saturating_sub(contents.threads);
+        contents.threads += missing;
+        drop(contents);
+        self.changed.notify_all();
+        missing
     }
 
     /// Has all threads end once they have worked off the jobs that there are.
@@ -129,11 +165,23 @@ impl Queue {
 }
 
 impl Contents {
-    pub fn waiting_jobs(&self) -> usize {
+    /// Jobs that wait for a thread.
+    pub fn waiting(&self) -> usize {
         self.jobs.len()
     }
 
-    fn is_superfluous(&self) -> bool {
-        self.closed || self.threads > self.limit
+    /// Jobs that wait or are being run.
+    pub fn unfinished(&self) -> usize {
+        self.jobs.len() + self.running
+    }
+
+    /// Whether a thread that has nothing to do is to end; it is uncounted then.
+    fn dismiss(&mut self) -> bool {
+        let goes = self.closed || self.dismissed > 0 || self.threads > self.limit;
+        if goes {
+            self.threads -= 1;
+            self.dismissed = self.dismissed.saturating_sub(1);
+        }
+        goes
     }
 }

@@ -84,7 +84,7 @@ unsafe extern "C-unwind" fn work(capsule: Object, _: Object) -> Object {
             ffi::PyCapsule_GetPointer(capsule, CAPSULE_NAME.as_ptr()).cast_const().cast();
         loop {
             match (*queue).next() {
-                Next::Run(job) => Job::run(job),
+                Next::Run(job) => Job::run(job, queue),
                 Next::Wait => {
                     // Before the GIL is given up: whoever has it then sees an idle thread. Who
                     // promises a job to it takes the count back.
@@ -96,7 +96,7 @@ unsafe extern "C-unwind" fn work(capsule: Object, _: Object) -> Object {
                         IDLE.fetch_sub(1, Ordering::Relaxed);
                         break;
                     }
-                    Job::run(job);
+                    Job::run(job, queue);
                 }
                 Next::End => break,
             }
