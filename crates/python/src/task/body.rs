@@ -17,6 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many tasks have ended.
 static ENDED: AtomicU64 = AtomicU64::new(0);
 
+/// The `ended` of the task that has ended last.
+pub fn ended_count() -> u64 {
+    ENDED.load(Ordering::Relaxed)
+}
+
 /// Runs the function, keeps the result, tells whoever waits, and goes on with the parent: the
 /// hub, which means whatever is ready next.
 ///

@@ -1,12 +1,12 @@
 //! Functions of the module that work on greenlets.
 
-use super::methods::{kill_soon, task_of};
+use super::body::ended_count;
+use super::methods::{kill_soon, task_of, wait_for};
 use super::types::is_task;
 use crate::greenlet::switch::run_body;
 use crate::greenlet::types::{self, greenlet_type, is_greenlet};
 use crate::hub::HubObject;
 use crate::hub::queue::Entry;
-use crate::hub::wait::{Reason, Wait};
 use crate::time::Limit;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -38,6 +38,18 @@ pub fn spawn_raw<'py>(
         }
         _ => function,
     };
+    let greenlet = new_raw(function)?;
+    hub.push_local(Entry::SwitchArgs {
+        greenlet: greenlet.clone().into_ptr().cast(),
+        args: args.into_ptr(),
+    });
+    Ok(greenlet)
+}
+
+/// A raw greenlet for a function, with the hub as its parent.
+pub fn new_raw(function: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let py = function.py();
+    let hub = HubObject::get(py)?;
     // SAFETY: a fresh greenlet of the raw type; owned references.
     unsafe {
         let greenlet = types::allocate(greenlet_type(), run_body);
@@ -48,12 +60,7 @@ pub fn spawn_raw<'py>(
         ffi::Py_INCREF(hub.as_ptr());
         let old = (*greenlet).parent.replace(hub.greenlet().as_greenlet());
         ffi::Py_XDECREF(old.cast());
-        let object = Bound::from_owned_ptr(py, greenlet.cast());
-        hub.push_local(Entry::SwitchArgs {
-            greenlet: object.clone().into_ptr().cast(),
-            args: args.into_ptr(),
-        });
-        Ok(object)
+        Ok(Bound::from_owned_ptr(py, greenlet.cast()))
     }
 }
 
@@ -69,50 +76,58 @@ pub fn _join_each<'py>(
     timeout: Option<Bound<'py, PyAny>>,
 ) -> PyResult<bool> {
     let py = greenlets.py();
-    let mut limit = None;
-    let mut timeout = Some(timeout);
-    let mut all = true;
+    let mut waiting = None;
     for greenlet in greenlets.try_iter()? {
         let greenlet = greenlet?;
-        let task = task_of(&greenlet)?;
-        while !task.is_ready() {
-            if limit.is_none() {
-                limit = Some(Limit::start(py, timeout.take().flatten())?);
-            }
-            let limit = limit.as_ref().expect("set just now");
-            let wait = Wait::begin(py, task.as_ptr())?;
-            if limit.judge(wait.park(Some(&task.waiters), limit.deadline()))? == Reason::TimedOut {
-                all = task.is_ready();
-                break;
-            }
-        }
-        if !all {
+        if !task_of(&greenlet)?.is_ready() {
+            waiting = Some(greenlet);
             break;
         }
     }
-    if let Some(limit) = limit {
-        limit.end(py)?;
+    let Some(first) = waiting else { return Ok(true) };
+    let mut limit = Limit::start(py, timeout)?;
+    let outcome = join_from(&first, &greenlets, &mut limit);
+    limit.end(py)?;
+    outcome
+}
+
+/// Waits for `first`, then for all of `greenlets`.
+fn join_from<'py>(
+    first: &Bound<'py, PyAny>,
+    greenlets: &Bound<'py, PyAny>,
+    limit: &mut Limit<'py>,
+) -> PyResult<bool> {
+    let py = first.py();
+    if !wait_for(py, task_of(first)?, limit)? {
+        return Ok(false);
     }
-    Ok(all)
+    for greenlet in greenlets.try_iter()? {
+        let greenlet = greenlet?;
+        if !wait_for(py, task_of(&greenlet)?, limit)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// _join_all(greenlets, timeout=None)
 /// --
 ///
-/// Waits as `_join_each` does. A list of the Greenlets that have ended, in the order in which they
-/// did.
+/// Waits as `_join_each` does. A list of the Greenlets that have ended: first those that had ended
+/// before, then the others in the order in which they did.
 #[pyfunction]
 #[pyo3(signature = (greenlets, timeout = None))]
 pub fn _join_all<'py>(
     greenlets: Bound<'py, PyList>,
     timeout: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
+    let before = ended_count();
     _join_each(greenlets.clone().into_any(), timeout)?;
     let mut ended = Vec::with_capacity(greenlets.len());
     for greenlet in &greenlets {
         let task = task_of(&greenlet)?;
         if task.is_ready() {
-            ended.push((task.ended.get(), greenlet));
+            ended.push((task.ended.get().max(before), greenlet));
         }
     }
     ended.sort_by_key(|(ended, _)| *ended);

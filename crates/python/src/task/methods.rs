@@ -79,7 +79,7 @@ pub fn start_later(slf: &Bound<'_, PyAny>, seconds: f64) -> PyResult<()> {
 }
 
 /// Waits until the task has a result. False when the time is over.
-fn wait_for(py: Python<'_>, task: &TaskObject, limit: &mut Limit<'_>) -> PyResult<bool> {
+pub fn wait_for(py: Python<'_>, task: &TaskObject, limit: &mut Limit<'_>) -> PyResult<bool> {
     while !task.is_ready() {
         let wait = Wait::begin(py, task.as_ptr())?;
         let reason = limit.judge(wait.park(Some(&task.waiters), limit.deadline()))?;

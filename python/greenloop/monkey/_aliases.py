@@ -1,0 +1,71 @@
+"""Standard modules that hold what other standard modules define.
+
+`from _thread import RLock` makes a second name for one object, in the importing module. Replacing
+the first name leaves the second as it is. Within the standard library such names are found here,
+whatever they are called, so that it makes no difference which of its modules were imported before
+patching. Names in modules of the program are the program's own business: it may have taken them
+early in order to have the originals.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from types import FunctionType, ModuleType
+from typing import Any
+
+from greenloop.monkey._items import patch_item
+
+
+def standard_modules() -> Iterator[ModuleType]:
+    """The imported modules of the standard library that are written in Python.
+
+    Those written in C are left out: what they define is their own, not an alias.
+    """
+    for name, module in list(sys.modules.items()):
+        if (
+            name.partition(".")[0] in sys.stdlib_module_names
+            and isinstance(module, ModuleType)
+            and (getattr(module, "__file__", None) or "").endswith((".py", ".pyc"))
+        ):
+            yield module
+
+
+def replace_aliases(
+    module: ModuleType, replacements: Mapping[str, Any], skip: Collection[str] = ()
+) -> None:
+    """Replace objects of one module wherever other standard modules refer to them.
+
+    module: the module that defines them, before it is patched itself.
+    replacements: what comes in their place, by name in *module*.
+    skip: names of modules to leave alone.
+    """
+    originals = {}
+    for name, replacement in replacements.items():
+        original = vars(module).get(name)
+        if original is not None and original is not replacement:
+            originals[id(original)] = replacement
+    if not originals:
+        return
+    for user in standard_modules():
+        if user is module or user.__name__ in skip:
+            continue
+        for name, value in list(vars(user).items()):
+            if id(value) in originals:
+                patch_item(user, name, originals[id(value)])
+            elif isinstance(value, FunctionType):
+                _replace_defaults(value, originals)
+            elif isinstance(value, type) and value.__module__ == user.__name__:
+                for method in list(vars(value).values()):
+                    if isinstance(method, FunctionType):
+                        _replace_defaults(method, originals)
+
+
+def _replace_defaults(function: FunctionType, originals: Mapping[int, Any]) -> None:
+    """Replace default values of arguments. (`sched.scheduler` has time.sleep as one.)"""
+    defaults = function.__defaults__
+    if defaults and any(id(value) in originals for value in defaults):
+        function.__defaults__ = tuple(originals.get(id(value), value) for value in defaults)
+    for name, value in (function.__kwdefaults__ or {}).items():
+        if id(value) in originals:
+            function.__kwdefaults__[name] = originals[id(value)]
