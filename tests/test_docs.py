@@ -11,9 +11,9 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import RunScript
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(
@@ -36,5 +36,5 @@ def programs() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("code", "output"), list(programs()))
-def test_program(run_script: RunScript, code: str, output: str) -> None:
+def test_program(run_script: Any, code: str, output: str) -> None:
     assert run_script(code).check_quiet() == output

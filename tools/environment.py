@@ -67,13 +67,11 @@ def say(what: str) -> None:
     print(f"environment: {what}", file=sys.stderr, flush=True)
 
 
-def run(*command: str | Path, **variables: str) -> None:
-    """Run a command that must succeed; *variables* are added to its environment."""
+def run(*command: str | Path) -> None:
+    """Run a command that must succeed."""
     # A program that runs on greenloop hands itself on to its children. These are no such program.
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GREENLOOP")}
-    done = subprocess.run(
-        command, cwd=ROOT, env={**inherited, **variables}, stdin=subprocess.DEVNULL, check=False
-    )
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GREENLOOP")}
+    done = subprocess.run(command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         sys.exit(f"environment: this failed: {' '.join(map(str, command))}")
 

@@ -7,17 +7,19 @@ The names are those of gevent: a program that says ``import gevent`` runs unchan
 from __future__ import annotations
 
 import sys
-from collections import namedtuple
 from sys import getswitchinterval
+from typing import NamedTuple
 
-from greenloop import event, os, timeout
+from greenloop import _core
+from greenloop import event as event
+from greenloop import os as os
+from greenloop import timeout as timeout
 from greenloop._config import config
 from greenloop._core import Greenlet, GreenletExit, getcurrent
 from greenloop.dropin import install_as_gevent
 from greenloop.greenlet import joinall, killall
 from greenloop.hub import (
     get_hub,
-    get_hub_if_exists,
     idle,
     iwait,
     kill,
@@ -60,8 +62,17 @@ __all__ = [
 #: own is `importlib.metadata.version("greenloop")`.
 __version__ = "26.9.0"
 
-_VersionInfo = namedtuple("version_info", "major minor micro releaselevel serial")  # noqa: PYI024
-version_info = _VersionInfo(*map(int, __version__.split(".")), "final", 0)
+
+class _VersionInfo(NamedTuple):
+    major: int
+    minor: int
+    micro: int
+    releaselevel: str
+    serial: int
+
+
+#: The same, to be compared.
+version_info = _VersionInfo(26, 9, 0, "final", 0)
 
 spawn = Greenlet.spawn
 spawn_later = Greenlet.spawn_later
@@ -73,6 +84,6 @@ def setswitchinterval(interval: float) -> None:
     As sys.setswitchinterval, it also sets how long a native thread may keep others from running.
     """
     sys.setswitchinterval(interval)
-    hub = get_hub_if_exists()
+    hub = _core.get_hub_if_exists()
     if hub is not None:
         hub.switch_interval = interval

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -76,8 +77,39 @@ def _imported(short_names: Mapping[str, str]) -> Callable[[Any], Any]:
     return convert
 
 
+#: Settings of gevent for parts that greenloop does not have.
+_NOT_HERE = frozenset(
+    {
+        "ares_flags",
+        "ares_ndots",
+        "ares_servers",
+        "ares_tcp_port",
+        "ares_timeout",
+        "ares_tries",
+        "ares_udp_port",
+        "disable_watch_children",
+        "fileobject",
+        "libev_backend",
+        "loop",
+        "max_blocking_time",
+        "max_memory_usage",
+        "memory_monitor_period",
+        "monitor_thread",
+        "print_blocking_reports",
+        "resolver_nameservers",
+        "resolver_timeout",
+        "threadpool_idle_task_timeout",
+        "trace_malloc",
+        "track_greenlet_tree",
+    }
+)
+
+
 class Config:
-    """The settings. Those that exist are the attributes; another one raises AttributeError."""
+    """The settings. Those that exist are the attributes; another one raises AttributeError.
+
+    Assigning one that only gevent has is warned of (RuntimeWarning): it changes nothing.
+    """
 
     resolver = _Setting(
         "thread",
@@ -104,6 +136,13 @@ class Config:
     )
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in _NOT_HERE:
+            warnings.warn(
+                f"greenloop has no setting {name!r}: it changes nothing",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
         if not isinstance(getattr(type(self), name, None), _Setting):
             raise AttributeError(f"greenloop has no setting {name!r}")
         object.__setattr__(self, name, value)

@@ -37,7 +37,7 @@ class _Mapping(Greenlet):
         if maxsize is not None and maxsize < 0:
             raise ValueError(f"maxsize must not be negative: {maxsize}")
         self.func = func
-        self.spawn = spawn  # type: ignore[method-assign,assignment]  # gevent's name for it
+        self.spawn = spawn  # type: ignore[method-assign]  # gevent's name for it
         self.iterable = iterable
         self._zipped = _zipped
         self._room = Semaphore(maxsize) if maxsize else None

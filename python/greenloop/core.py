@@ -8,7 +8,18 @@ from __future__ import annotations
 from time import time
 
 from greenloop import _core
-from greenloop._core import async_, callback, io, loop, signal, timer, watcher
+from greenloop._core import (
+    async_,
+    callback,
+    check,
+    idle,
+    io,
+    loop,
+    prepare,
+    signal,
+    timer,
+    watcher,
+)
 
 __all__ = [
     "MAXPRI",
@@ -18,11 +29,14 @@ __all__ = [
     "WRITE",
     "async_",
     "callback",
+    "check",
     "embeddable_backends",
     "get_header_version",
     "get_version",
+    "idle",
     "io",
     "loop",
+    "prepare",
     "recommended_backends",
     "signal",
     "supported_backends",

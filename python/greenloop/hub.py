@@ -337,9 +337,7 @@ def idle(priority: int = 0) -> None:
     _core._idle()
 
 
-def kill(
-    greenlet: Any, exception: BaseException | type[BaseException] = GreenletExit
-) -> None:
+def kill(greenlet: Any, exception: BaseException | type[BaseException] = GreenletExit) -> None:
     """Raise an exception in a greenlet when the hub gets to it, without waiting.
 
     `Greenlet.kill` does more; this is for the main greenlet and those from `spawn_raw`, which do
@@ -381,7 +379,7 @@ class signal:  # noqa: N801 - a function, for those who use it
         if not callable(handler):
             raise TypeError("signal handler must be callable.")
         self.hub = get_hub()
-        self.watcher = self.hub.loop.signal(signalnum, ref=False)
+        self.watcher: _core.signal = self.hub.loop.signal(signalnum, ref=False)
         self.handler = handler
         self.args = args
         self.kwargs = kwargs

@@ -131,13 +131,13 @@ class GroupMappingMixin:
 
         Raises ValueError if *maxsize* is negative.
         """
-        return IMap.spawn(func, zip(*iterables), self.spawn, maxsize, True)
+        return IMap.spawn(func, zip(*iterables, strict=False), self.spawn, maxsize, True)
 
     def imap_unordered(
         self, func: Callable[..., Any], *iterables: Iterable[Any], maxsize: int | None = None
     ) -> IMapUnordered:
         """Like imap, but the results come in the order in which they are there."""
-        return IMapUnordered.spawn(func, zip(*iterables), self.spawn, maxsize, True)
+        return IMapUnordered.spawn(func, zip(*iterables, strict=False), self.spawn, maxsize, True)
 
 
 class _ValueTo:

@@ -158,13 +158,19 @@ class socket(__socket__.socket):  # noqa: N801 -- the standard name
         address = _resolved(self, address)
         deadline = state.deadline()
         pause = 0.001
+        has_waited = False
         while True:
+            # Made again after the wait, the call tells how the attempt ended, and leaves the socket
+            # as a blocking call would. (Asking for SO_ERROR would not.)
             error = _socket.socket.connect_ex(self, address)
             if state.timeout == 0.0:
                 return error
             if error in (errno.EINPROGRESS, errno.EALREADY, errno.EINTR):
                 state.wait_ready(self, _WRITE, deadline)
-                return self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+                has_waited = True
+                continue
+            if error == errno.EISCONN and has_waited:
+                return 0
             if error != errno.EAGAIN or _family(self) != _socket.AF_UNIX:
                 return error
             # The listener's queue is full, and the system tells nobody when it has room again.

@@ -49,6 +49,11 @@ class Timeout(BaseException):
     #: Stands for "no timeout" where a Timeout is started or not, depending on an argument.
     _never: ClassVar[Timeout]
 
+    # Set on an instance only if they become something else: many are made.
+    _ref = True
+    _closed = False
+    _timer: Any = None
+
     def __init__(
         self,
         seconds: float | None = None,
@@ -62,25 +67,25 @@ class Timeout(BaseException):
             raise ValueError("seconds must not be nan")
         self.seconds = seconds
         self.exception = exception
-        self._ref = ref
-        self._timer: Any = None
-        self._closed = False
+        if not ref:
+            self._ref = False
 
     @property
     def pending(self) -> bool:
         """Whether the exception is still to be raised."""
-        return self._timer is not None and (self._timer.pending or self._is_watched())
-
-    def _is_watched(self) -> bool:
-        # A watcher, other than a ThrowTimer, is pending for the moment of its callback only.
-        return bool(getattr(self._timer, "active", False))
+        timer = self._timer
+        if timer is None:
+            return False
+        # A watcher is pending for the moment of its callback only.
+        return bool(timer.pending if type(timer) is ThrowTimer else timer.active)
 
     def start(self) -> None:
         """Begin to count.
 
         Raises AssertionError if it has been started and is not over, or if it has been closed.
         """
-        if self.pending:
+        timer = self._timer
+        if timer is not None and self.pending:
             raise AssertionError(f"{self!r} is already started; to restart it, cancel it first")
         if self._closed:
             raise AssertionError(f"{self!r} is closed; make a new one")
@@ -91,7 +96,6 @@ class Timeout(BaseException):
         if exception is None or exception is False or isinstance(exception, str):
             exception = self
         if self._ref and isinstance(exception, BaseException):
-            timer = self._timer
             if type(timer) is not ThrowTimer:
                 timer = self._timer = ThrowTimer()
             timer.start(seconds, getcurrent(), exception)
@@ -144,7 +148,7 @@ class Timeout(BaseException):
         return cls.start_new(timeout, exception, ref)
 
     def __enter__(self: _TimeoutT) -> _TimeoutT:
-        if not self.pending:
+        if self._timer is None or not self.pending:
             self.start()
         return self
 

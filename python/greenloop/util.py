@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import sys
 import threading
@@ -10,14 +9,12 @@ import traceback
 from collections.abc import Callable
 from time import perf_counter
 from types import FrameType, TracebackType
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from greenloop._core import get_hub, getcurrent, gettrace, greenlet, settrace
 from greenloop.hub import Hub
 
 __all__ = ["assert_switches", "format_run_info", "print_run_info", "wrap_errors"]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class wrap_errors:  # noqa: N801 - a function, for those who use it
@@ -105,11 +102,10 @@ class _FailedToSwitch(AssertionError):
     """Code that should have let other greenlets run did not."""
 
 
-class assert_switches:  # noqa: N801 - a context manager and decorator
+class assert_switches:  # noqa: N801 - gevent's name for it
     """Makes sure that a piece of code lets other greenlets run.
 
-    A context manager, and a decorator of functions. Raises AssertionError at the end if there was
-    no switch.
+    A context manager, which raises AssertionError at the end if there was no switch.
 
     max_blocking_time: raise it also if more than so many seconds passed without a switch.
     hub_only: count only the time that ends with a switch to the hub.
@@ -156,13 +152,3 @@ class assert_switches:  # noqa: N801 - a context manager and decorator
             raise _FailedToSwitch(
                 f"no switch for {longest:.3f} seconds, more than {self.max_blocking_time}"
             )
-
-    def __call__(self, func: _F) -> _F:
-        """Make a function that does the check whenever it is called."""
-
-        @functools.wraps(func)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            with type(self)(self.max_blocking_time, self.hub_only):
-                return func(*args, **kwargs)
-
-        return checked  # type: ignore[return-value]  # the same signature

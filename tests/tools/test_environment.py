@@ -42,7 +42,7 @@ class Setup:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
-    def run(self, *command: str | Path, **_variables: str) -> None:
+    def run(self, *command: str | Path) -> None:
         words = [str(word) for word in command]
         self.commands.append(words)
         if "venv" in words:
@@ -168,10 +168,10 @@ def test_other_interpreter_of_the_same_version_starts_anew(
 
 
 def test_failed_step_is_repeated(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*command: str | Path, **variables: str) -> None:
+    def fails(*command: str | Path) -> None:
         if "pip" in map(str, command):
             raise SystemExit("no network")
-        setup.run(*command, **variables)
+        setup.run(*command)
 
     with monkeypatch.context() as broken:
         broken.setattr(setup.script, "run", fails)

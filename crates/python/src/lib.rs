@@ -20,6 +20,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     greenlet::register(module)?;
     hub::register(module)?;
+    sync::register(module)?;
     task::register(module)?;
     threadpool::register(module)?;
     net::register(module)?;

@@ -32,7 +32,7 @@ const MARK: usize = 0x5EED_57AC_ED9E_0001_u64 as usize;
 /// Sizes of an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes for the C stack of a slot.
+    /// Bytes for the C stack of a slot; rounded up to whole pages, so that its top is aligned.
     pub stack_size: usize,
     /// Bytes for the data area of a slot.
     pub data_size: usize,
@@ -63,7 +63,8 @@ impl Config {
         if self.slots < MIN_SLOTS || self.slots > 16_384 {
             return invalid("there must be 4 to 16384 stack slots");
         }
-        Ok(self)
+        let stack_size = self.stack_size.next_multiple_of(rustix::param::page_size());
+        Ok(Self { stack_size, ..self })
     }
 }
 
@@ -245,7 +246,8 @@ impl<H: Hooks> Arena<H> {
     ///
     /// # Errors
     ///
-    /// When no slot is free and not even the smallest number of slots can be mapped.
+    /// When no slot is free and not even the smallest number of slots can be mapped, or every slot
+    /// but the running one is pinned.
     ///
     /// # Safety
     ///
@@ -300,17 +302,16 @@ impl<H: Hooks> Arena<H> {
                 Err(error) => return Err(error),
             }
         }
-        loop {
+        for _ in 0..self.slots.len() {
             self.clock = (self.clock + 1) % self.slots.len();
-            let slot = &self.slots[self.clock];
-            if !slot.pinned && self.clock as u32 != running.slot.get() {
-                break;
+            let index = self.clock;
+            if !self.slots[index].pinned && index as u32 != running.slot.get() {
+                // SAFETY: the occupant is not the running coroutine, so it is suspended.
+                unsafe { self.evict(index) };
+                return Ok(index as u32);
             }
         }
-        let index = self.clock;
-        // SAFETY: the occupant is not the running coroutine, so it is suspended.
-        unsafe { self.evict(index) };
-        Ok(index as u32)
+        Err(io::Error::new(io::ErrorKind::OutOfMemory, "all stack slots are pinned"))
     }
 
     /// Copies the occupant of a slot, if any, to the heap.
@@ -427,7 +428,8 @@ impl<H: Hooks> Arena<H> {
         }
     }
 
-    /// Keeps a coroutine's slot from being shared: its bytes are never copied.
+    /// Keeps a coroutine's bytes where they are when room has to be made. They are copied only for
+    /// one that had its home in the same slot before and comes back to it.
     pub fn pin(&mut self, co: &Coroutine) {
         if co.has_home() {
             self.slots[co.slot.get() as usize].pinned = true;

@@ -40,7 +40,7 @@ def replace_aliases(
     replacements: what comes in their place, by name in *module*.
     skip: names of modules to leave alone.
     """
-    originals = {}
+    originals: dict[int, Any] = {}
     for name, replacement in replacements.items():
         original = vars(module).get(name)
         if original is not None and original is not replacement:
@@ -56,9 +56,20 @@ def replace_aliases(
             elif isinstance(value, FunctionType):
                 _replace_defaults(value, originals)
             elif isinstance(value, type) and value.__module__ == user.__name__:
-                for method in list(vars(value).values()):
-                    if isinstance(method, FunctionType):
-                        _replace_defaults(method, originals)
+                _replace_in_class(value, originals)
+
+
+def _replace_in_class(kind: type, originals: Mapping[int, Any]) -> None:
+    """Replace attributes of a class. (`selectors.PollSelector` has select.poll as one.)"""
+    for name, value in list(vars(kind).items()):
+        if id(value) in originals:
+            replacement = originals[id(value)]
+            if isinstance(replacement, FunctionType):
+                # The original is no method, as functions written in C are not.
+                replacement = staticmethod(replacement)
+            patch_item(kind, name, replacement)
+        elif isinstance(value, FunctionType):
+            _replace_defaults(value, originals)
 
 
 def _replace_defaults(function: FunctionType, originals: Mapping[int, Any]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from greenloop.monkey._state import ABSENT, saved
@@ -16,10 +17,15 @@ class MonkeyPatchWarning(RuntimeWarning):
 
 def warn(message: str) -> None:
     """Issue a MonkeyPatchWarning that points at the program's call of a function in here."""
-    warnings.warn(message, MonkeyPatchWarning, skip_file_prefixes=_HERE)
+    level = 2
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        level += 1
+        frame = frame.f_back
+    warnings.warn(message, MonkeyPatchWarning, stacklevel=level - 1)
 
 
-_HERE = (__file__.rpartition("/")[0] + "/",)
+_HERE = __file__.rpartition("/")[0] + "/"
 
 
 def _key(target: ModuleType | type) -> str:

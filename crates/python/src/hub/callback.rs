@@ -31,7 +31,7 @@ impl Callback {
 #[pymethods]
 impl Callback {
     /// Takes the call back, if it has not been made yet.
-    fn stop(&self) {
+    pub fn stop(&self) {
         drop(self.take());
     }
 
@@ -42,13 +42,13 @@ impl Callback {
 
     /// Whether the call has still to be made.
     #[getter]
-    fn pending(&self) -> bool {
+    pub fn pending(&self) -> bool {
         self.call.borrow().is_some()
     }
 
     /// The function, or None once it has been called or stopped.
     #[getter]
-    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.call.borrow().as_ref().map(|(function, _)| function.clone_ref(py))
     }
 

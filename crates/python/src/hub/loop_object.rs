@@ -134,6 +134,37 @@ impl Loop {
         watchers::Signal::create(slf, signum, r#ref, priority)
     }
 
+    /// A watcher that calls back in every round, before the loop looks for events.
+    #[pyo3(signature = (r#ref = true, priority = None))]
+    fn prepare(
+        slf: Bound<'_, Self>,
+        r#ref: bool,
+        priority: Option<i32>,
+    ) -> PyResult<Py<watchers::Prepare>> {
+        watchers::Prepare::create(&slf, r#ref, priority)
+    }
+
+    /// A watcher that calls back in every round, after the loop has looked for events.
+    #[pyo3(signature = (r#ref = true, priority = None))]
+    fn check(
+        slf: Bound<'_, Self>,
+        r#ref: bool,
+        priority: Option<i32>,
+    ) -> PyResult<Py<watchers::Check>> {
+        watchers::Check::create(&slf, r#ref, priority)
+    }
+
+    /// A watcher that calls back whenever nothing else is to be done. The loop does not sleep
+    /// while it is active.
+    #[pyo3(signature = (r#ref = true, priority = None))]
+    fn idle(
+        slf: Bound<'_, Self>,
+        r#ref: bool,
+        priority: Option<i32>,
+    ) -> PyResult<Py<watchers::Idle>> {
+        watchers::Idle::create(&slf, r#ref, priority)
+    }
+
     /// Which interface of the system the loop waits with.
     #[getter]
     fn backend(&self, py: Python<'_>) -> &'static str {

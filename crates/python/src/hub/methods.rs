@@ -176,6 +176,7 @@ unsafe extern "C" fn dealloc(this: Object) {
         ptr::drop_in_place(&raw mut (*object).reactor);
         ptr::drop_in_place(&raw mut (*object).fired);
         ptr::drop_in_place(&raw mut (*object).inbox);
+        ptr::drop_in_place(&raw mut (*object).phases);
         types::free(this);
     }
 }

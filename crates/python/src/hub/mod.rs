@@ -7,6 +7,7 @@ pub mod callback;
 pub mod inbox;
 pub mod loop_object;
 pub mod methods;
+pub mod phases;
 pub mod queue;
 pub mod run;
 pub mod sleep;
@@ -19,6 +20,7 @@ use crate::greenlet::{switch, types};
 use crate::task::throw_timer::ThrowTimer;
 use greenloop_reactor::{Backend, Fired, Reactor};
 use inbox::Inbox;
+use phases::Phases;
 use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -68,6 +70,8 @@ pub struct HubObject {
     pub joining: wait::WaitList,
     /// Greenlets that wait until nothing is ready (`idle`).
     pub idling: wait::WaitList,
+    /// Watchers that are called back in every round.
+    pub phases: Phases,
     destroyed: Cell<bool>,
     /// When the wake-up descriptor for signals is looked after again (ns).
     listens_until: Cell<u64>,
@@ -279,7 +283,7 @@ impl HubObject {
                 + reactor.wait_count()
                 + reactor.watch_count()
                 + reactor.signal_count()
-        })
+        }) + self.phases.len()
     }
 
     pub fn ready_count(&self) -> usize {
@@ -316,6 +320,7 @@ impl HubObject {
         let mut sources = Vec::new();
         self.reactor(|reactor| reactor.clear(&mut sources));
         drop(sources);
+        drop(self.phases.take());
     }
 
     /// Allocates a hub of class `kind`. A new reference, or null with an exception set.
@@ -352,6 +357,7 @@ impl HubObject {
             (&raw mut (*this).open_async).write(Cell::new(0));
             (&raw mut (*this).joining).write(wait::WaitList::new());
             (&raw mut (*this).idling).write(wait::WaitList::new());
+            (&raw mut (*this).phases).write(Phases::new());
             (&raw mut (*this).destroyed).write(Cell::new(false));
             (&raw mut (*this).listens_until).write(Cell::new(0));
             (&raw mut (*this).handles_signals).write(run::on_main_thread());

@@ -5,6 +5,7 @@
 //! If something is ready the poll does not block and the GIL is kept; it is released only around
 //! a wait that can block, and only after a poll that found nothing.
 
+use super::phases::Phase;
 use super::queue::{Entry, ReadyQueue};
 use super::wait::{Reason, reason_of};
 use super::{HubObject, Source, blocked, callback, reactor_error, watchers};
@@ -103,6 +104,7 @@ impl HubObject {
     /// for.
     fn poll(&self, py: Python<'_>, thread: &Thread) -> bool {
         thread.bury_orphans();
+        watchers::dispatch_phase(py, self, Phase::Prepare);
         let mut fired = self.fired.take();
         debug_assert!(fired.is_empty());
         let outcome = self.poll_into(py, &mut fired);
@@ -134,6 +136,7 @@ impl HubObject {
             }
         }
         self.fired.set(fired);
+        watchers::dispatch_phase(py, self, Phase::Check);
         if !self.inbox.is_empty() {
             self.open_inbox();
         }
@@ -166,6 +169,10 @@ impl HubObject {
         }
         if !self.idling.is_empty() {
             self.idling.wake_all();
+            return Ok(Some(polled));
+        }
+        if !self.phases.is_empty(Phase::Idle) {
+            watchers::dispatch_phase(py, self, Phase::Idle);
             return Ok(Some(polled));
         }
         if !self.has_work() {

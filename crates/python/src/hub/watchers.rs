@@ -4,6 +4,7 @@
 //! the hub, where it must not wait; errors are reported by `hub.handle_error` and survived.
 
 use super::loop_object::Loop;
+use super::phases::Phase;
 use super::queue::Entry;
 use super::{HubObject, Source, callback::Callback, reactor_error};
 use crate::exceptions;
@@ -20,6 +21,7 @@ enum Active {
     Timer(TimerKey),
     Watch(WatchKey),
     Signal(SignalKey),
+    Phase,
     Async,
 }
 
@@ -42,6 +44,7 @@ enum Kind {
     Timer { after: Cell<f64>, repeat: Cell<f64> },
     Io { fd: Cell<i32>, events: Cell<i32> },
     Signal { signum: i32 },
+    Phase(Phase),
     Async { sent: Cell<bool> },
 }
 
@@ -86,6 +89,11 @@ impl Watcher {
                 hub.reactor(|reactor| reactor.signal_add(*signum, source))
                     .map_err(|error| reactor_error(py, &error))?,
             ),
+            Kind::Phase(phase) => {
+                let Source::Watcher(watcher) = source else { unreachable!("made above") };
+                hub.phases.add(*phase, watcher);
+                Active::Phase
+            }
             Kind::Async { .. } => {
                 drop(source);
                 hub.change_open_async(true, this.keeps_running.get());
@@ -98,19 +106,25 @@ impl Watcher {
     }
 
     /// Takes the watcher out of the reactor.
-    fn deactivate(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.is_active() {
+    fn deactivate(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if !this.is_active() {
             return Ok(());
         }
-        let hub = self.owner.get().local_hub(py)?;
-        self.count_unreferenced(hub, false);
-        let source = match self.active.replace(Active::No) {
+        let hub = this.owner.get().local_hub(slf.py())?;
+        this.count_unreferenced(hub, false);
+        let source = match this.active.replace(Active::No) {
             Active::No => None,
             Active::Timer(key) => hub.reactor(|reactor| reactor.timer_remove(key)),
             Active::Watch(key) => hub.reactor(|reactor| reactor.unwatch(key)),
             Active::Signal(key) => hub.reactor(|reactor| reactor.signal_remove(key)),
+            Active::Phase => {
+                let Kind::Phase(phase) = this.kind else { unreachable!("active as a phase") };
+                let watcher = hub.phases.remove(phase, slf.as_ptr());
+                watcher.map(Source::Watcher)
+            }
             Active::Async => {
-                hub.change_open_async(false, self.keeps_running.get());
+                hub.change_open_async(false, this.keeps_running.get());
                 None
             }
         };
@@ -177,16 +191,16 @@ impl Watcher {
     }
 
     /// Stops calling back.
-    fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        self.deactivate(py)?;
-        let call = self.call.borrow_mut().take();
+    fn stop(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::deactivate(slf)?;
+        let call = slf.get().call.borrow_mut().take();
         drop(call);
         Ok(())
     }
 
     /// Stops calling back, for good.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.stop(py)
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::stop(slf)
     }
 
     /// Whether it will call back.
@@ -274,8 +288,8 @@ impl Watcher {
     }
 
     #[pyo3(signature = (*_args))]
-    fn __exit__(&self, py: Python<'_>, _args: Bound<'_, PyTuple>) -> PyResult<()> {
-        self.close(py)
+    fn __exit__(slf: &Bound<'_, Self>, _args: Bound<'_, PyTuple>) -> PyResult<()> {
+        Self::close(slf)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -287,7 +301,7 @@ impl Watcher {
                 format!(" fd={} events={}", fd.get(), names[(events.get() & 3) as usize])
             }
             Kind::Signal { signum } => format!(" signum={signum}"),
-            Kind::Async { .. } => String::new(),
+            Kind::Phase(_) | Kind::Async { .. } => String::new(),
         };
         let active = if this.is_active() { " active" } else { "" };
         let callback = match this.callback(slf.py()) {
@@ -351,11 +365,11 @@ impl Timer {
         update: Option<bool>,
     ) -> PyResult<()> {
         let watcher = slf.cast::<Watcher>()?;
+        Watcher::deactivate(watcher)?;
         let this = watcher.get();
-        this.deactivate(slf.py())?;
         let Kind::Timer { after, repeat } = &this.kind else { unreachable!("a timer") };
         if repeat.get() == 0.0 {
-            return this.stop(slf.py());
+            return Watcher::stop(watcher);
         }
         after.set(repeat.get());
         Self::start(slf, callback, args, update)
@@ -463,6 +477,63 @@ impl Signal {
     }
 }
 
+/// Makes a watcher of a phase.
+fn create_phase<'py, T>(
+    owner: &Bound<'py, Loop>,
+    phase: Phase,
+    class: T,
+    keep: bool,
+    priority: Option<i32>,
+) -> PyResult<Py<T>>
+where
+    T: pyo3::PyClass<BaseType = Watcher>,
+{
+    let watcher = Watcher::new(owner, Kind::Phase(phase), keep, priority);
+    Py::new(owner.py(), PyClassInitializer::from(watcher).add_subclass(class))
+}
+
+/// Calls back in every round of the loop, before it looks for events.
+#[pyclass(frozen, extends = Watcher, name = "prepare", module = "greenloop._core")]
+pub struct Prepare;
+
+impl Prepare {
+    pub fn create(
+        owner: &Bound<'_, Loop>,
+        keep: bool,
+        priority: Option<i32>,
+    ) -> PyResult<Py<Self>> {
+        create_phase(owner, Phase::Prepare, Self, keep, priority)
+    }
+}
+
+/// Calls back in every round of the loop, after it has looked for events.
+#[pyclass(frozen, extends = Watcher, name = "check", module = "greenloop._core")]
+pub struct Check;
+
+impl Check {
+    pub fn create(
+        owner: &Bound<'_, Loop>,
+        keep: bool,
+        priority: Option<i32>,
+    ) -> PyResult<Py<Self>> {
+        create_phase(owner, Phase::Check, Self, keep, priority)
+    }
+}
+
+/// Calls back whenever nothing else is to be done. The loop does not sleep meanwhile.
+#[pyclass(frozen, extends = Watcher, name = "idle", module = "greenloop._core")]
+pub struct Idle;
+
+impl Idle {
+    pub fn create(
+        owner: &Bound<'_, Loop>,
+        keep: bool,
+        priority: Option<i32>,
+    ) -> PyResult<Py<Self>> {
+        create_phase(owner, Phase::Idle, Self, keep, priority)
+    }
+}
+
 /// Calls back when `send` is called, from whatever thread.
 #[pyclass(frozen, extends = Watcher, name = "async_", module = "greenloop._core")]
 pub struct Async;
@@ -533,6 +604,19 @@ pub fn dispatch(py: Python<'_>, hub: &HubObject, event: Fired<Source>) {
     }
 }
 
+/// Calls the watchers of a phase back.
+pub fn dispatch_phase(py: Python<'_>, hub: &HubObject, phase: Phase) {
+    if hub.phases.is_empty(phase) {
+        return;
+    }
+    for watcher in hub.phases.snapshot(py, phase) {
+        let watcher = watcher.bind(py).cast::<Watcher>().expect("phases hold watchers");
+        if watcher.get().is_active() {
+            Watcher::call_back(watcher, hub);
+        }
+    }
+}
+
 fn watcher_of(py: Python<'_>, source: Option<&Source>) -> Option<Py<PyAny>> {
     match source {
         Some(Source::Watcher(object)) => Some(object.clone_ref(py)),
@@ -566,5 +650,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Timer>()?;
     module.add_class::<Io>()?;
     module.add_class::<Signal>()?;
+    module.add_class::<Prepare>()?;
+    module.add_class::<Check>()?;
+    module.add_class::<Idle>()?;
     module.add_class::<Async>()
 }

@@ -141,18 +141,18 @@ impl Buffer {
         Self::view(py, object, ffi::PyBUF_SIMPLE)
     }
 
-    /// Memory to write to.
-    pub fn writable(py: Python<'_>, object: Object) -> PyResult<Self> {
-        // SAFETY: a valid object.
-        if unsafe { ffi::PyObject_CheckBuffer(object) } == 0 {
-            // SAFETY: as above.
+    /// Memory to write to: the first argument of `function`.
+    pub fn writable(py: Python<'_>, object: Object, function: &str) -> PyResult<Self> {
+        Self::view(py, object, ffi::PyBUF_WRITABLE).map_err(|_| {
+            // SAFETY: a valid object.
             let class = unsafe { Bound::from_borrowed_ptr(py, object) }.get_type();
-            return Err(PyTypeError::new_err(format!(
-                "a read-write bytes-like object is required, not '{}'",
-                class.name()?
-            )));
-        }
-        Self::view(py, object, ffi::PyBUF_WRITABLE)
+            match class.name() {
+                Ok(name) => PyTypeError::new_err(format!(
+                    "{function}() argument 1 must be read-write bytes-like object, not {name}"
+                )),
+                Err(error) => error,
+            }
+        })
     }
 
     /// Boxed: an exporter may point into the structure, which must not move then.

@@ -178,7 +178,7 @@ pub fn recv_into(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) -> Py
     let [buffer, size, flags] =
         unsafe { call.sort("recv_into", ["buffer", "nbytes", "flags"], 1)? };
     let flags = int(py, flags, 0)?;
-    let buffer = Buffer::writable(py, buffer)?;
+    let buffer = Buffer::writable(py, buffer, "recv_into")?;
     let len = part(py, &buffer, size, "recv_into", "buffer too small for requested bytes")?;
     let mut operation = Operation::new(socket, state, Direction::Read, flags);
     // SAFETY: the buffer is held, and has at least `len` bytes.
@@ -241,7 +241,7 @@ pub fn recvfrom_into(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) -
     let [buffer, size, flags] =
         unsafe { call.sort("recvfrom_into", ["buffer", "nbytes", "flags"], 1)? };
     let flags = int(py, flags, 0)?;
-    let buffer = Buffer::writable(py, buffer)?;
+    let buffer = Buffer::writable(py, buffer, "recvfrom_into")?;
     let too_big = "nbytes is greater than the length of the buffer";
     let len = part(py, &buffer, size, "recvfrom_into", too_big)?;
     let mut operation = Operation::new(socket, state, Direction::Read, flags);

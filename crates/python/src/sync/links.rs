@@ -1,5 +1,6 @@
 //! Functions to be called when an object becomes ready (`rawlink`).
 
+use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
 use crate::hub::callback::Callback;
 use crate::hub::queue::Entry;
@@ -9,11 +10,28 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
+use std::mem;
+use std::sync::Arc;
+
+/// The thread that a function is to be called in.
+struct Home(Arc<Thread>);
+
+// SAFETY: made, used and dropped with the GIL held only.
+unsafe impl Send for Home {}
+
+/// A function to be called once.
+pub struct Link {
+    function: Py<PyAny>,
+    /// `None`: wherever the one who notifies says.
+    home: Option<Home>,
+}
 
 /// Callables in the order they were added. Each is called once, with the object, in the hub.
 #[derive(Default)]
 pub struct Links {
-    functions: RefCell<Vec<Py<PyAny>>>,
+    links: RefCell<Vec<Link>>,
+    /// Calls that hubs have been asked for, so that `remove` can take them back.
+    scheduled: RefCell<Vec<Py<Callback>>>,
 }
 
 // SAFETY: touched with the GIL held, for moments in which no Python code runs.
@@ -21,55 +39,84 @@ unsafe impl Sync for Links {}
 
 impl Links {
     pub const fn new() -> Self {
-        Self { functions: RefCell::new(Vec::new()) }
+        Self { links: RefCell::new(Vec::new()), scheduled: RefCell::new(Vec::new()) }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.functions.borrow().is_empty()
+        self.links.borrow().is_empty()
     }
 
     pub fn len(&self) -> usize {
-        self.functions.borrow().len()
+        self.links.borrow().len()
     }
 
-    /// Adds a function.
+    /// Adds a function, to be called in the hub that `notify` names.
     ///
     /// # Errors
     ///
     /// TypeError if it cannot be called.
     pub fn add(&self, function: Bound<'_, PyAny>) -> PyResult<()> {
+        self.add_link(function, None)
+    }
+
+    /// Adds a function, to be called in the hub of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// TypeError if it cannot be called.
+    pub fn add_here(&self, function: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = function.py();
+        let thread = Thread::get(py)?;
+        HubObject::of(py, thread)?;
+        // SAFETY: records live in an Arc.
+        let home = unsafe {
+            Arc::increment_strong_count(thread);
+            Home(Arc::from_raw(thread))
+        };
+        self.add_link(function, Some(home))
+    }
+
+    fn add_link(&self, function: Bound<'_, PyAny>, home: Option<Home>) -> PyResult<()> {
         if !function.is_callable() {
-            return Err(PyTypeError::new_err(format!(
-                "Expected callable: {}",
-                function.repr()?
-            )));
+            return Err(PyTypeError::new_err(format!("Expected callable: {}", function.repr()?)));
         }
-        self.functions.borrow_mut().push(function.unbind());
+        self.links.borrow_mut().push(Link { function: function.unbind(), home });
         Ok(())
     }
 
-    /// Takes the first function that equals `function` out. False if there is none.
+    /// Takes the first function that equals `function` out, or takes its call back if that has
+    /// been scheduled and not made yet. False if there is none.
     pub fn remove(&self, function: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = function.py();
         // Comparing runs Python code: look at copies.
-        let copies: Vec<_> = self.functions.borrow().iter().map(|f| f.clone_ref(py)).collect();
+        let copies: Vec<_> =
+            self.links.borrow().iter().map(|link| link.function.clone_ref(py)).collect();
         for (index, copy) in copies.iter().enumerate() {
             if copy.bind(py).eq(function)? {
-                let mut functions = self.functions.borrow_mut();
-                if functions.get(index).is_some_and(|f| f.is(copy)) {
-                    let removed = functions.remove(index);
-                    drop(functions);
+                let mut links = self.links.borrow_mut();
+                if links.get(index).is_some_and(|link| link.function.is(copy)) {
+                    let removed = links.remove(index);
+                    drop(links);
                     drop(removed);
                     return Ok(true);
                 }
             }
         }
+        let copies: Vec<_> = self.scheduled.borrow().iter().map(|call| call.clone_ref(py)).collect();
+        for call in copies {
+            if let Some(scheduled) = call.get().callback(py)
+                && scheduled.bind(py).eq(function)?
+            {
+                call.get().stop();
+                return Ok(true);
+            }
+        }
         Ok(false)
     }
 
-    /// Takes all out.
-    pub fn take(&self) -> Vec<Py<PyAny>> {
-        self.functions.take()
+    /// Takes all functions out that have not been scheduled.
+    pub fn take(&self) -> Vec<Link> {
+        self.links.take()
     }
 
     /// Visits the functions for the garbage collector.
@@ -78,9 +125,9 @@ impl Links {
     ///
     /// As the interpreter calls `tp_traverse`.
     pub unsafe fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
-        for function in self.functions.borrow().iter() {
+        for link in self.links.borrow().iter() {
             // SAFETY: a valid object; `visit` runs no Python code.
-            let status = unsafe { visit(function.as_ptr(), arg) };
+            let status = unsafe { visit(link.function.as_ptr(), arg) };
             if status != 0 {
                 return status;
             }
@@ -88,14 +135,67 @@ impl Links {
         0
     }
 
-    /// Has every function called by the hub with `object`, each as soon as what is ready before
-    /// has run, and forgets them.
-    pub fn notify(&self, py: Python<'_>, hub: &HubObject, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        for function in self.take() {
-            let args = PyTuple::new(py, [object])?.unbind();
-            let callback = Py::new(py, Callback::new(function, args))?;
-            hub.push_local(Entry::Call { callback: callback.into_ptr() });
+    /// As `traverse`, for classes made by pyo3.
+    pub fn visit(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        for link in self.links.borrow().iter() {
+            visit.call(&link.function)?;
         }
         Ok(())
+    }
+
+    /// Has every function called by a hub with `object`, each as soon as what is ready before has
+    /// run, and forgets them. `hub` is the one for functions that were added without one.
+    pub fn notify(
+        &self,
+        py: Python<'_>,
+        hub: &HubObject,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.schedule(py, Some(hub), object)
+    }
+
+    /// As `notify`, for functions that were all added with the thread they belong to.
+    pub fn notify_homes(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.schedule(object.py(), None, object)
+    }
+
+    fn schedule(
+        &self,
+        py: Python<'_>,
+        default: Option<&HubObject>,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let links = self.take();
+        let mut calls = Vec::with_capacity(links.len());
+        for link in links {
+            let args = PyTuple::new(py, [object])?.unbind();
+            let call = Py::new(py, Callback::new(link.function, args))?;
+            calls.push(call.clone_ref(py));
+            let entry = Entry::Call { callback: call.into_ptr() };
+            match (&link.home, default) {
+                (Some(Home(thread)), _) => match Self::hub_of(py, thread)? {
+                    Some(hub) => hub.push(thread, entry),
+                    // The thread has ended.
+                    None => entry.discard(),
+                },
+                (None, Some(hub)) => hub.push_local(entry),
+                (None, None) => entry.discard(),
+            }
+        }
+        let old = mem::take(&mut *self.scheduled.borrow_mut());
+        calls.extend(old.into_iter().filter(|call| call.get().pending()));
+        *self.scheduled.borrow_mut() = calls;
+        Ok(())
+    }
+
+    fn hub_of<'a>(py: Python<'_>, thread: &Thread) -> PyResult<Option<&'a HubObject>> {
+        if thread.is_calling() {
+            return HubObject::of(py, thread).map(Some);
+        }
+        // SAFETY: a thread's record owns the hub while it is set.
+        Ok(unsafe { thread.hub.get().as_ref() })
     }
 }

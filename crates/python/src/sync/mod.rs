@@ -1,3 +1,78 @@
 //! Primitives that greenlets and threads wait on.
+//!
+//! All of them work alike. State is in cells that are touched with the GIL held, and no borrow is
+//! alive where Python code can run or a switch can happen. What does not have to wait neither
+//! switches nor makes a hub. A wake-up brings what was waited for: a permit, a claim on an item.
+//! A greenlet that is woken and then killed before it runs gives that back.
 
+pub mod channel;
+pub mod event;
 pub mod links;
+pub mod local;
+pub mod lock;
+pub mod permits;
+pub mod queue;
+pub mod result;
+pub mod rlock;
+pub mod semaphore;
+
+use crate::greenlet::thread::Thread;
+use crate::hub::HubObject;
+use crate::time::Limit;
+use pyo3::prelude::*;
+use pyo3::{Borrowed, ffi};
+use std::ptr;
+
+/// An argument taken by its truth value.
+pub struct Truth(pub bool);
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Self)
+    }
+}
+
+/// Runs `wait` with the limit that a `timeout` argument sets. The thread has a hub by then, so
+/// what `wait` checks stays true until it parks.
+fn limited<'py, R>(
+    py: Python<'py>,
+    timeout: Option<Bound<'py, PyAny>>,
+    wait: impl FnOnce(&Limit<'py>) -> PyResult<R>,
+) -> PyResult<R> {
+    let limit = Limit::start(py, timeout)?;
+    let result = HubObject::get(py).and_then(|_| wait(&limit));
+    let ended = limit.end(py);
+    let value = result?;
+    ended.map(|()| value)
+}
+
+/// Whether the hub itself asks, which cannot wait.
+fn in_hub() -> bool {
+    Thread::try_get().is_some_and(|thread| {
+        ptr::eq(thread.current().as_ptr(), thread.hub.get().cast::<ffi::PyObject>())
+    })
+}
+
+/// The name that the text form of an object begins with.
+fn class_name(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(object.get_type().name()?.to_string())
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<event::Event>()?;
+    module.add_class::<result::AsyncResult>()?;
+    module.add_class::<semaphore::Semaphore>()?;
+    module.add_class::<semaphore::BoundedSemaphore>()?;
+    module.add_class::<lock::Lock>()?;
+    module.add_class::<rlock::RLock>()?;
+    module.add_class::<queue::SimpleQueue>()?;
+    module.add_class::<queue::Queue>()?;
+    module.add_class::<queue::LifoQueue>()?;
+    module.add_class::<queue::PriorityQueue>()?;
+    module.add_class::<channel::Channel>()?;
+    module.add_class::<local::Local>()?;
+    Ok(())
+}

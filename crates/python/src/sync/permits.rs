@@ -1,0 +1,81 @@
+//! Counted permits with hand-off: what locks and semaphores are made of.
+
+use crate::hub::wait::{Wait, WaitList, Woken};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::Cell;
+
+/// A number of permits and those who wait for one.
+///
+/// A permit that is given back goes to whoever has waited longest, directly: nobody who comes
+/// meanwhile can take it first. So permits are free only while nobody waits.
+pub struct Permits {
+    free: Cell<i64>,
+    waiters: WaitList,
+}
+
+// SAFETY: touched with the GIL held, for moments in which no Python code runs.
+unsafe impl Sync for Permits {}
+
+impl Permits {
+    pub const fn new(free: i64) -> Self {
+        Self { free: Cell::new(free), waiters: WaitList::new() }
+    }
+
+    #[inline]
+    pub fn free(&self) -> i64 {
+        self.free.get()
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Takes a permit if one is free.
+    #[inline]
+    pub fn try_take(&self) -> bool {
+        let free = self.free.get();
+        if free <= 0 {
+            return false;
+        }
+        self.free.set(free - 1);
+        true
+    }
+
+    /// Gives a permit back, or adds one.
+    #[inline]
+    pub fn give(&self) {
+        let free = self.free.get() + 1;
+        // With less than none, the permit makes up for one that was taken away.
+        if free <= 0 || !self.waiters.wake_one() {
+            self.free.set(free);
+        }
+    }
+
+    /// Sets the number of free permits. Those who wait get theirs out of it.
+    pub fn set_free(&self, free: i64) {
+        let mut left = free;
+        while left > 0 && self.waiters.wake_one() {
+            left -= 1;
+        }
+        self.free.set(left);
+    }
+
+    /// Waits for a permit on behalf of the object `on`. With `Woken::notified` and no error the
+    /// caller has one; with an error it has been given back.
+    ///
+    /// The calling thread has a hub, and no permit is free.
+    #[inline]
+    pub fn park(
+        &self,
+        py: Python<'_>,
+        on: *mut ffi::PyObject,
+        deadline: Option<u64>,
+    ) -> PyResult<Woken> {
+        let woken = Wait::begin(py, on)?.park(Some(&self.waiters), deadline);
+        if woken.error.is_some() && woken.notified() {
+            self.give();
+        }
+        Ok(woken)
+    }
+}

@@ -1,0 +1,92 @@
+"""patch_all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from greenloop.monkey._items import warn
+from greenloop.monkey._patch_os import (
+    patch_builtins,
+    patch_contextvars,
+    patch_os,
+    patch_signal,
+    patch_subprocess,
+    patch_sys,
+)
+from greenloop.monkey._patch_queue import patch_queue
+from greenloop.monkey._patch_select import patch_select, patch_selectors
+from greenloop.monkey._patch_socket import patch_socket
+from greenloop.monkey._patch_ssl import patch_ssl
+from greenloop.monkey._patch_thread import patch_thread
+from greenloop.monkey._patch_time import patch_time
+
+_last_arguments: dict[str, Any] | None = None
+
+
+def patch_all(
+    socket: bool = True,
+    dns: bool = True,
+    time: bool = True,
+    select: bool = True,
+    thread: bool = True,
+    os: bool = True,
+    ssl: bool = True,
+    subprocess: bool = True,
+    sys: bool = False,
+    aggressive: bool = True,
+    Event: bool = True,  # noqa: N803 - gevent's name for it
+    builtins: bool = True,
+    signal: bool = True,
+    queue: bool = True,
+    contextvars: bool = True,
+    **kwargs: Any,
+) -> bool:
+    """Make the standard library cooperative, by calling the other functions here.
+
+    It may be called at any time, and more than once. Calling it early is better all the same:
+    a name that the program imported before (`from time import sleep`) still means the original,
+    and so does a class that it derived from one that is replaced.
+
+    socket, time, os, ssl, subprocess, sys, builtins, signal, queue, contextvars: whether to call
+        the function of that name.
+    dns: whether `patch_socket` replaces the functions that look up host names.
+    select: whether to call `patch_select` and `patch_selectors`.
+    thread, Event: whether to call `patch_thread`, and its argument.
+    aggressive: for `patch_socket`, `patch_select` and `patch_selectors`.
+    kwargs: taken for those who want to be told of the call.
+
+    Returns True. Calling it again with other arguments adds what is new, takes nothing back, and
+    issues a MonkeyPatchWarning.
+    """
+    global _last_arguments
+    arguments = {name: value for name, value in locals().items() if name != "kwargs"} | kwargs
+    if _last_arguments not in (None, arguments):
+        warn("patch_all() was called before with other arguments; it undoes nothing")
+    _last_arguments = arguments
+
+    if os:
+        patch_os()
+    if time:
+        patch_time()
+    if thread:
+        patch_thread(Event=Event)
+    if sys:
+        patch_sys()
+    if socket:
+        patch_socket(dns=dns, aggressive=aggressive)
+    if select:
+        patch_select(aggressive=aggressive)
+        patch_selectors(aggressive=aggressive)
+    if ssl:
+        patch_ssl()
+    if subprocess:
+        patch_subprocess()
+    if builtins:
+        patch_builtins()
+    if signal:
+        patch_signal()
+    if queue:
+        patch_queue()
+    if contextvars:
+        patch_contextvars()
+    return True

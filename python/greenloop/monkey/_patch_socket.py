@@ -1,0 +1,36 @@
+"""`socket`, and the host name functions in it."""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from collections.abc import Iterable
+
+from greenloop import socket as green_socket
+from greenloop.monkey._aliases import replace_aliases
+from greenloop.monkey._items import patch_module
+
+
+def patch_socket(dns: bool = True, aggressive: bool = True) -> None:
+    """Replace the socket class, and the functions that make sockets, by cooperative ones.
+
+    Sockets that exist already still block the native thread, except that those they accept do
+    not. So do classes that the program has derived from the original class.
+
+    dns: replace the functions that look up host names too.
+    aggressive: taken for compatibility.
+    """
+    names = set(green_socket.__implements__) - set(green_socket.__dns__)
+    _patch(name for name in green_socket.__implements__ if name in names)
+    if dns:
+        patch_dns()
+
+
+def patch_dns() -> None:
+    """Replace the functions of `socket` that look up host names by cooperative ones."""
+    _patch(green_socket.__dns__)
+
+
+def _patch(names: Iterable[str]) -> None:
+    existing = [name for name in names if hasattr(stdlib_socket, name)]
+    replace_aliases(stdlib_socket, {name: getattr(green_socket, name) for name in existing})
+    patch_module(stdlib_socket, green_socket, existing)

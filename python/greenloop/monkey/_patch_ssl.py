@@ -1,0 +1,28 @@
+"""`ssl`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from greenloop.monkey._aliases import replace_aliases
+from greenloop.monkey._items import patch_item, patch_module
+
+
+def patch_ssl() -> None:
+    """Have TLS contexts make cooperative sockets. Nothing happens in a Python built without TLS.
+
+    The classes of `ssl` stay what they are, so it does not matter when this is called: contexts
+    that exist already, and classes that the program has derived, make cooperative sockets from
+    then on. Useful together with `patch_socket` only.
+    """
+    if find_spec("_ssl") is None:
+        return
+    import ssl as stdlib_ssl
+
+    from greenloop import ssl as green_ssl
+
+    replace_aliases(
+        stdlib_ssl, {name: getattr(green_ssl, name) for name in green_ssl.__implements__}
+    )
+    patch_module(stdlib_ssl, green_ssl)
+    patch_item(stdlib_ssl.SSLContext, "sslsocket_class", green_ssl.SSLSocket)

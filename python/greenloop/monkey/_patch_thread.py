@@ -1,0 +1,215 @@
+"""`_thread`, `threading`, `_threading_local`, and the locks that exist when they are patched."""
+
+from __future__ import annotations
+
+import _queue
+import _thread
+import _threading_local as stdlib_threading_local
+import gc
+import os
+import sys
+import threading as stdlib_threading
+import weakref
+from types import ModuleType
+from typing import Any
+
+from greenloop import local as green_local
+from greenloop import thread as green_thread
+from greenloop import threading as green_threading
+from greenloop.lock import Lock, RLock
+from greenloop.monkey._aliases import replace_aliases, standard_modules
+from greenloop.monkey._existing import Maker, replace_referenced
+from greenloop.monkey._items import patch_item, patch_module
+from greenloop.monkey._joining import NativeHandle, NativeSentinel
+from greenloop.monkey._state import saved
+from greenloop.queue import SimpleQueue
+
+# Kept from before anything is patched.
+_NativeLock: Any = type(_thread.allocate_lock())
+_NativeRLock: Any = _thread.RLock
+_NativeLocal: Any = _thread._local
+_NativeHandle: Any = getattr(_thread, "_ThreadHandle", None)
+
+
+def patch_thread(
+    threading: bool = True,
+    _threading_local: bool = True,
+    Event: bool = True,  # noqa: N803 - gevent's name for it
+    logging: bool = True,
+    existing_locks: bool = True,
+) -> None:
+    """Make threads greenlets, and replace the primitives that they are built with.
+
+    The classes of `threading` stay what they are: Thread, Condition, Event, Semaphore, Barrier
+    and Timer are built from what is replaced here. Threads that run already stay native; waiting
+    for them does not block other greenlets.
+
+    threading: patch `threading` as well as `_thread`.
+    _threading_local: patch `_threading_local` too.
+    Event: taken for compatibility. `threading.Event` is cooperative in any case.
+    logging: replace the locks of `logging` and its handlers.
+    existing_locks: replace locks, `threading.local` and `queue.SimpleQueue` objects that have been
+        made already, if nobody holds or uses them. While other native threads run that is done for
+        those that the standard library's modules and classes have, and no others.
+    """
+    skip = set() if threading else {"threading"}
+    skip.add("_threading_local")
+    first = "_thread" not in saved
+    threads = _known_threads() if threading else []
+    if existing_locks and first:
+        _replace_existing()
+    replace_aliases(
+        _thread,
+        {name: getattr(green_thread, name) for name in green_thread.__implements__},
+        skip=skip,
+    )
+    patch_module(_thread, green_thread)
+    if _threading_local:
+        patch_item(stdlib_threading_local, "local", green_local.local)
+    if logging and existing_locks and first:
+        _replace_logging_locks()
+    if threading:
+        patch_item(stdlib_threading, "_DummyThread", green_threading._DummyThread)
+        for thread in threads:
+            _adapt_thread(thread)
+        _prepare_forks()
+
+
+# --- threads that exist already
+
+
+def _known_threads() -> list[Any]:
+    """All Thread objects whose thread may still run, or be started."""
+    dangling = getattr(stdlib_threading, "_dangling", ())
+    return list({*dangling, *stdlib_threading.enumerate()})
+
+
+def _adapt_thread(thread: Any) -> None:
+    """Make sure that starting or joining a thread that was made before does not block."""
+    if thread.ident is None:
+        # It will be a greenlet. What it tells its start with has a native lock.
+        thread._started = stdlib_threading.Event()
+    if _NativeHandle is None:
+        _adapt_sentinel(thread)
+    elif type(thread._handle) is _NativeHandle:
+        if thread.ident is None:
+            thread._handle = green_thread._ThreadHandle()
+        elif thread is stdlib_threading.main_thread():
+            thread._handle = green_thread._make_thread_handle(thread.ident)
+        elif not thread._handle.is_done():
+            thread._handle = NativeHandle(thread._handle)
+
+
+def _adapt_sentinel(thread: Any) -> None:
+    native = thread._tstate_lock
+    if type(native) is not _NativeLock:
+        return
+    if thread is stdlib_threading.main_thread():
+        sentinel: Any = Lock()
+        sentinel.acquire()
+    else:
+        sentinel = NativeSentinel(native)
+    thread._tstate_lock = sentinel
+    waited_for: set[Any] = vars(stdlib_threading)["_shutdown_locks"]
+    if native in waited_for:
+        waited_for.remove(native)
+        waited_for.add(sentinel)
+
+
+# --- locks that exist already
+
+
+def _new_lock(native: Any) -> Any:
+    return None if native.locked() else Lock()
+
+
+def _new_rlock(native: Any) -> Any:
+    if native._is_owned() or not native.acquire(blocking=False):
+        return None
+    native.release()
+    return RLock()
+
+
+def _new_local(native: Any) -> Any:
+    new = green_local.local()
+    vars(new).update(vars(native))
+    return new
+
+
+def _new_queue(native: Any) -> Any:
+    new: Any = SimpleQueue()
+    while not native.empty():
+        new.put(native.get_nowait())
+    return new
+
+
+_MAKERS: dict[type, Maker] = {
+    _NativeLock: _new_lock,
+    _NativeRLock: _new_rlock,
+    _NativeLocal: _new_local,
+    _queue.SimpleQueue: _new_queue,
+}
+
+
+def _replace_existing() -> None:
+    alone = green_thread._native_count() == 0
+    if alone:
+        replace_referenced(_MAKERS)
+    else:
+        _pin_executors()
+    # What is left: maybe the program has a reference too.
+    for module in standard_modules():
+        _replace_in(module)
+        for value in list(vars(module).values()):
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                _replace_in(value)
+
+
+def _replace_in(owner: ModuleType | type) -> None:
+    for name, value in list(vars(owner).items()):
+        if type(value) in (_NativeLock, _NativeRLock, _NativeLocal):
+            new = _MAKERS[type(value)](value)
+            if new is not None:
+                patch_item(owner, name, new)
+
+
+def _pin_executors() -> None:
+    """Keep executors that have native threads from getting greenlets besides.
+
+    Their queue is native, and a greenlet that waits for it would block all others.
+    """
+    module = sys.modules.get("concurrent.futures.thread")
+    if module is None:
+        return
+    for item in gc.get_objects():
+        if isinstance(item, module.ThreadPoolExecutor) and item._threads:
+            item._max_workers = len(item._threads)
+
+
+def _replace_logging_locks() -> None:
+    module = sys.modules.get("logging")
+    for reference in list(getattr(module, "_handlerList", ())):
+        handler = reference() if isinstance(reference, weakref.ref) else reference
+        lock = getattr(handler, "lock", None)
+        if type(lock) is _NativeRLock and _new_rlock(lock) is not None:
+            handler.createLock()
+
+
+# --- fork
+
+
+_forks_prepared = False
+
+
+def _prepare_forks() -> None:
+    global _forks_prepared
+    if not _forks_prepared:
+        _forks_prepared = True
+        os.register_at_fork(before=_before_fork)
+
+
+def _before_fork() -> None:
+    # `threading` makes the thread that forks the child's main thread. Since Python 3.13 it can do
+    # so with dummies, but not with a greenlet that it has never seen.
+    if _NativeHandle is not None and green_thread.get_ident() not in green_threading._active:
+        stdlib_threading.current_thread()
