@@ -4,9 +4,10 @@ use super::object::{Stage, TaskObject};
 use super::types::is_exact;
 use crate::greenlet::attributes::{END, GetSetTable, attribute, has_ended};
 use crate::hub::HubObject;
-use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -173,10 +174,34 @@ unsafe extern "C" fn get_run(this: Object, _: *mut c_void) -> Object {
     // SAFETY: see `task`.
     let run = unsafe { task(this) }.func.get();
     if run.is_null() {
-        PyAttributeError::new_err("_run").restore(attached());
-        return ptr::null_mut();
+        return no_function();
     }
     or_none(run)
+}
+
+/// _run(*args, **kwargs)
+/// --
+///
+/// What a Greenlet without a function runs: nothing.
+#[pyfunction]
+#[pyo3(name = "_run", signature = (*_args, **_kwargs))]
+fn run_nothing(_args: Bound<'_, PyTuple>, _kwargs: Option<Bound<'_, PyDict>>) {}
+
+#[cold]
+fn no_function() -> Object {
+    static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = attached();
+    let function = FUNCTION.get_or_try_init(py, || {
+        let module = py.import("greenloop._core")?;
+        Ok::<_, PyErr>(wrap_pyfunction!(run_nothing, &module)?.into_any().unbind())
+    });
+    match function {
+        Ok(function) => function.clone_ref(py).into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+    }
 }
 
 unsafe extern "C" fn set_run(this: Object, value: Object, _: *mut c_void) -> c_int {
@@ -343,8 +368,7 @@ pub fn format_call(object: &Bound<'_, PyAny>) -> PyResult<String> {
         // SAFETY: owned by the task; held here.
         let func = unsafe { Bound::from_borrowed_ptr(py, task.func.get()) };
         let owner = func.getattr_opt("__self__")?;
-        let bound = owner.filter(|owner| !owner.is_none() && !owner.is_instance_of::<PyModule>());
-        text = match bound {
+        text = match owner.filter(|owner| !owner.is_none()) {
             Some(owner) if owner.is(object) => text,
             Some(_) => func.repr()?.to_string(),
             None => match func.getattr_opt("__name__")? {

@@ -1,7 +1,6 @@
 //! What a `Greenlet` does on its own stack.
 
 use super::object::{Stage, TaskObject};
-use super::types::is_exact;
 use crate::errors::take_raised;
 use crate::exceptions;
 use crate::greenlet::exceptions::is_greenlet_exit;
@@ -50,18 +49,20 @@ pub unsafe fn body(here: &PyGreenlet, first: Payload) -> Next {
     (parent_of(here), Payload::none())
 }
 
-/// Calls the function, or `_run` where a subclass defines it.
+/// Calls the function, or, if there is none, the `_run` that a subclass defines. Without either
+/// the result is None.
+#[inline]
 fn call(task: &TaskObject) -> *mut ffi::PyObject {
-    // SAFETY: owned references; the task is alive while it runs.
-    unsafe {
-        if !is_exact(task.as_ptr()) {
-            return call_method(task);
-        }
-        call_function(task)
+    let func = task.func.get();
+    if func.is_null() {
+        return call_method(task);
     }
+    // SAFETY: owned by the task, which does not drop them before the function has returned.
+    unsafe { call_with(func, task.args.get(), task.kwargs.get()) }
 }
 
 #[cold]
+#[inline(never)]
 fn call_method(task: &TaskObject) -> *mut ffi::PyObject {
     // SAFETY: a valid object and a C string; new references.
     unsafe {
@@ -69,19 +70,10 @@ fn call_method(task: &TaskObject) -> *mut ffi::PyObject {
         if method.is_null() {
             return ptr::null_mut();
         }
-        let (args, kwargs) = (task.args.get(), task.kwargs.get());
-        let result = call_with(method, args, kwargs);
+        let result = call_with(method, task.args.get(), task.kwargs.get());
         ffi::Py_DECREF(method);
         result
     }
-}
-
-/// # Safety
-///
-/// The task is a live `Greenlet`.
-unsafe fn call_function(task: &TaskObject) -> *mut ffi::PyObject {
-    // SAFETY: owned by the task, which does not drop them before the function has returned.
-    unsafe { call_with(task.func.get(), task.args.get(), task.kwargs.get()) }
 }
 
 /// # Safety

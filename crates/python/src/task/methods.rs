@@ -51,7 +51,7 @@ pub fn start(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 fn require_function(slf: &Bound<'_, PyAny>, task: &TaskObject) -> PyResult<()> {
-    if task.func.get().is_null() && slf.getattr_opt("_run")?.is_none_or(|run| !run.is_callable()) {
+    if task.func.get().is_null() && !slf.getattr("_run")?.is_callable() {
         return Err(PyTypeError::new_err("The run argument or self._run must be callable"));
     }
     Ok(())
