@@ -21,7 +21,9 @@ DUE = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
 
 
 def do_magic(parent: int) -> None:
-    print(f"magic in the {'parent' if os.getpid() == parent else 'child'}", flush=True)
+    # One write, newline included: two processes print at the same time.
+    sys.stdout.write(f"magic in the {'parent' if os.getpid() == parent else 'child'}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:

@@ -6,10 +6,12 @@ The core raises these too: it imports them from here when it first needs one.
 from __future__ import annotations
 
 from greenloop._core import GreenletExit
+from greenloop.dropin import DropInError
 
 __all__ = [
     "BlockingSwitchOutError",
     "ConcurrentObjectUseError",
+    "DropInError",
     "HubDestroyed",
     "InvalidSwitchError",
     "InvalidThreadUseError",

@@ -47,6 +47,9 @@ class _HasFileno(Protocol):
 _FileDescriptorLike = int | _HasFileno
 _T = TypeVar("_T", bound="_FileDescriptorLike")
 
+# Kept by name: patching replaces the one in the module.
+_native_epoll = __select__.epoll
+
 _POLLIN = __select__.POLLIN
 _POLLPRI = __select__.POLLPRI
 _POLLOUT = __select__.POLLOUT
@@ -198,13 +201,13 @@ class epoll:  # noqa: N801 -- the standard name
     `select.epoll`."""
 
     def __init__(self, sizehint: int = -1, flags: int = 0) -> None:
-        self._epoll = __select__.epoll(sizehint, flags)
+        self._epoll = _native_epoll(sizehint, flags)
 
     @classmethod
     def fromfd(cls, fd: int, /) -> epoll:
         """An epoll object for a descriptor of one."""
         self = cls.__new__(cls)
-        self._epoll = __select__.epoll.fromfd(fd)
+        self._epoll = _native_epoll.fromfd(fd)
         return self
 
     @property
