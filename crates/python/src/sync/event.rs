@@ -22,6 +22,13 @@ pub struct Event {
 // SAFETY: touched with the GIL held, for moments in which no Python code runs.
 unsafe impl Sync for Event {}
 
+impl Event {
+    /// Those who wait for the flag.
+    pub fn waiters(&self) -> &WaitList {
+        &self.waiters
+    }
+}
+
 #[pymethods]
 impl Event {
     #[new]
@@ -46,7 +53,7 @@ impl Event {
     }
 
     /// Whether the flag is set.
-    fn is_set(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.flag.get()
     }
 

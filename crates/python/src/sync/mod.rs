@@ -7,6 +7,7 @@
 
 pub mod channel;
 pub mod event;
+pub mod lean;
 pub mod links;
 pub mod local;
 pub mod lock;
@@ -63,6 +64,7 @@ fn class_name(object: &Bound<'_, PyAny>) -> PyResult<String> {
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event::Event>()?;
+    lean::attach(module.py())?;
     module.add_class::<result::AsyncResult>()?;
     module.add_class::<semaphore::Semaphore>()?;
     module.add_class::<semaphore::BoundedSemaphore>()?;
