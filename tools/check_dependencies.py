@@ -54,7 +54,8 @@ NATIVE = {"_ctypes", "cffi", "ctypes"}
 # Who may import a module of the package (or its submodules) that is not for everyone.
 IMPORTERS: dict[str, tuple[str, ...]] = {
     f"{PACKAGE}.__main__": (),
-    f"{PACKAGE}.cli": (f"{PACKAGE}.__main__",),
+    # monkey._main is the command `python -m greenloop.monkey`.
+    f"{PACKAGE}.cli": (f"{PACKAGE}.__main__", f"{PACKAGE}.monkey._main"),
     f"{PACKAGE}.dropin": (PACKAGE, f"{PACKAGE}.cli"),
     f"{PACKAGE}.integrations": (),
     f"{PACKAGE}.monkey": (f"{PACKAGE}.cli", f"{PACKAGE}.dropin", f"{PACKAGE}.integrations"),

@@ -108,18 +108,21 @@ class IMap(_Mapping):
     #: The greenlet whose result is next; it stays here if whoever waits for it gives up.
     _head: Any = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Held by the greenlet that waits for the next result. Others wait for their turn.
+        self._turn = Semaphore(1)
+
     def _add(self, greenlet: Any) -> None:
         self.queue.put(greenlet)
 
     def _next_greenlet(self) -> Any:
-        while True:
+        with self._turn:
             greenlet = self._head
             if greenlet is None:
                 greenlet = self._head = self.queue.get()
             if greenlet is not self:
                 # A thread pool spawns AsyncResults.
                 (greenlet.join if isinstance(greenlet, Greenlet) else greenlet.wait)()
-            # Somebody else who waited for it may have been faster.
-            if self._head is greenlet:
-                self._head = None
-                return greenlet
+            self._head = None
+            return greenlet

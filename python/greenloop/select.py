@@ -18,17 +18,16 @@ from greenloop.hub import get_hub_if_exists, getcurrent, sleep
 if TYPE_CHECKING:
     from types import TracebackType
 
-    # What programs find here besides is put into the module's namespace below.
-    from select import *  # noqa: F403
+    def __getattr__(name: str) -> Any:
+        """What the standard module has besides is put into the namespace below."""
+
 
 #: Names that replace those of the standard module when it is patched.
 __implements__ = ["select", "poll", "epoll"]
 
 #: Names taken over from the standard module as they are.
 __imports__ = [
-    name
-    for name in dir(__select__)
-    if not name.startswith("_") and name not in __implements__
+    name for name in dir(__select__) if not name.startswith("_") and name not in __implements__
 ]
 
 for _name in __imports__:

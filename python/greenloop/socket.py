@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from greenloop import _core
 from greenloop.exceptions import ConcurrentObjectUseError, InvalidSwitchError
 from greenloop.hub import get_hub
+from greenloop.resolver import AbstractResolver
 from greenloop.resolver.blocking import is_numeric
 
 if TYPE_CHECKING:
-    # What programs find here besides is put into the module's namespace below.
-    from socket import *  # noqa: F403
+
+    def __getattr__(name: str) -> Any:
+        """What the standard module has besides is put into the namespace below."""
+
 
 #: Names that replace those of the standard module when it is patched.
 __implements__ = [
@@ -58,9 +61,7 @@ __extensions__ = ["cancel_wait", "wait_read", "wait_write", "wait_readwrite"]
 
 #: Names taken over from the standard module as they are.
 __imports__ = [
-    name
-    for name in dir(__socket__)
-    if not name.startswith("__") and name not in __implements__
+    name for name in dir(__socket__) if not name.startswith("__") and name not in __implements__
 ]
 
 for _name in __imports__:
@@ -125,12 +126,7 @@ class socket(__socket__.socket):  # noqa: N801 -- the standard name
     def accept(self) -> tuple[socket, _Address]:
         """Wait for a connection: return a new socket for it, and the address of the peer."""
         fd, address = self._accept()  # type: ignore[attr-defined]
-        try:
-            connection = _connection(self, fd)
-        except BaseException:
-            os.close(fd)
-            raise
-        return connection, address
+        return _connection(self, fd), address
 
     def connect(self, address: _Address, /) -> None:
         """Connect to an address. Raise OSError if that fails, TimeoutError if it takes longer
@@ -202,7 +198,9 @@ class socket(__socket__.socket):  # noqa: N801 -- the standard name
         """Shut down one or both halves of the connection. Greenlets that wait for a half that is
         shut down get an OSError."""
         super().shutdown(how)
-        self._state.cancel_waits({SHUT_RD: _READ, SHUT_WR: _WRITE}.get(how, _READ | _WRITE))
+        self._state.cancel_waits(
+            {_socket.SHUT_RD: _READ, _socket.SHUT_WR: _WRITE}.get(how, _READ | _WRITE)
+        )
 
     @property
     def closed(self) -> bool:
@@ -262,23 +260,26 @@ class socket(__socket__.socket):  # noqa: N801 -- the standard name
 
 _core._attach_socket_methods(socket)
 
-SocketType = socket
+SocketType: type[socket] = socket
 
 #: The C class' own family: a plain int, without the making of an enum member.
-_family: Callable[[__socket__.socket], int] = _socket.socket.family.__get__  # type: ignore[attr-defined]
+_family: Callable[[__socket__.socket], int] = _socket.socket.family.__get__
 
 
 def _connection(listener: socket, fd: int) -> socket:
     """The socket of an accepted connection, whose descriptor is non-blocking already."""
     connection = socket.__new__(socket)
-    __socket__.socket.__init__(
-        connection, _family(listener), _type(listener) | _socket.SOCK_NONBLOCK, listener.proto, fd
-    )
+    kind = _type(listener) | _socket.SOCK_NONBLOCK
+    try:
+        __socket__.socket.__init__(connection, _family(listener), kind, listener.proto, fd)
+    except BaseException:
+        os.close(fd)
+        raise
     connection._state = _core.SocketState(fd, _family(listener), _socket.getdefaulttimeout())
     return connection
 
 
-_type: Callable[[__socket__.socket], int] = _socket.socket.type.__get__  # type: ignore[attr-defined]
+_type: Callable[[__socket__.socket], int] = _socket.socket.type.__get__
 
 
 def _pause_before_retry(pause: float, deadline: int | None) -> float:
@@ -305,7 +306,9 @@ def _resolved(sock: socket, address: _Address) -> _Address:
     if not isinstance(address, tuple) or len(address) < 2:
         return address
     host = address[0]
-    if not isinstance(host, (str, bytes, bytearray)) or not host or host == "<broadcast>":
+    if isinstance(host, bytearray):
+        host = bytes(host)
+    if not isinstance(host, (str, bytes)) or not host or host == "<broadcast>":
         return address
     if is_numeric(host, family):
         return address
@@ -313,6 +316,11 @@ def _resolved(sock: socket, address: _Address) -> _Address:
     if family == _socket.AF_INET6 and len(address) == 2:
         return (found[0], address[1], *found[2:])
     return (found[0], *address[1:])
+
+
+def _resolver() -> AbstractResolver:
+    resolver: AbstractResolver = get_hub().resolver
+    return resolver
 
 
 def getaddrinfo(
@@ -327,7 +335,7 @@ def getaddrinfo(
 
     The lookup runs in a native thread, and blocks the calling greenlet only. Raises gaierror.
     """
-    found = get_hub().resolver.getaddrinfo(host, port, family, type, proto, flags)
+    found = _resolver().getaddrinfo(host, port, family, type, proto, flags)
     return [
         (_member(af, __socket__.AddressFamily), _member(kind, __socket__.SocketKind), *rest)
         for af, kind, *rest in found
@@ -343,22 +351,22 @@ def _member(value: int, enum: Any) -> Any:
 
 def gethostbyname(hostname: str) -> str:
     """The IPv4 address of a host. Raises gaierror."""
-    return get_hub().resolver.gethostbyname(hostname)
+    return _resolver().gethostbyname(hostname)
 
 
 def gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:
     """`(name, aliases, addresses)` of a host. Raises gaierror."""
-    return get_hub().resolver.gethostbyname_ex(hostname)
+    return _resolver().gethostbyname_ex(hostname)
 
 
 def gethostbyaddr(ip_address: str) -> tuple[str, list[str], list[str]]:
     """`(name, aliases, addresses)` of the host with an address. Raises herror, gaierror."""
-    return get_hub().resolver.gethostbyaddr(ip_address)
+    return _resolver().gethostbyaddr(ip_address)
 
 
 def getnameinfo(sockaddr: _Address, flags: int) -> tuple[str, str]:
     """`(host, port)` of a socket address. Raises gaierror."""
-    return get_hub().resolver.getnameinfo(sockaddr, flags)
+    return _resolver().getnameinfo(sockaddr, flags)
 
 
 # ---------------------------------------------------------------------------------------------

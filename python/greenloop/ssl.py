@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from greenloop.socket import create_connection, socket
 
 if TYPE_CHECKING:
-    # What programs find here besides is put into the module's namespace below.
-    from ssl import *  # noqa: F403
+
+    def __getattr__(name: str) -> Any:
+        """What the standard module has besides is put into the namespace below."""
+
 
 #: Names that replace those of the standard module when it is patched. Its classes stay: contexts
 #: that exist already, and classes derived from them, make cooperative sockets once
@@ -59,7 +61,7 @@ class SSLSocket(__ssl__.SSLSocket, socket):
 
     # The standard method names its class by a global name, and must mean its own class even if
     # somebody has put another one under that name.
-    _create = classmethod(
+    _create: Any = classmethod(
         _with_globals(
             __ssl__.SSLSocket._create.__func__,  # type: ignore[attr-defined]
             {**vars(__ssl__), "SSLSocket": __ssl__.SSLSocket},
@@ -120,18 +122,15 @@ class SSLSocket(__ssl__.SSLSocket, socket):
     def accept(self) -> tuple[SSLSocket, Any]:
         """Wait for a connection; return a TLS socket for it, and the address of the peer."""
         plain, address = socket.accept(self)
+        options: dict[str, Any] = {
+            "server_side": True,
+            "do_handshake_on_connect": self.do_handshake_on_connect,  # type: ignore[attr-defined]
+            "suppress_ragged_eofs": self.suppress_ragged_eofs,  # type: ignore[attr-defined]
+        }
         context = self.context
-        kind = context.sslsocket_class
-        if not issubclass(kind, SSLSocket):
-            kind = SSLSocket
-        wrapped = kind._create(
-            sock=plain,
-            do_handshake_on_connect=self.do_handshake_on_connect,  # type: ignore[attr-defined]
-            suppress_ragged_eofs=self.suppress_ragged_eofs,  # type: ignore[attr-defined]
-            server_side=True,
-            context=context,
-        )
-        return wrapped, address
+        if issubclass(context.sslsocket_class or SSLSocket, SSLSocket):
+            return context.wrap_socket(plain, **options), address  # type: ignore[return-value]
+        return SSLSocket._create(sock=plain, context=context, **options), address
 
 
 class SSLContext(__ssl__.SSLContext):
@@ -160,7 +159,7 @@ __all__ = [  # noqa: PLE0604
     *(name for name in __imports__ if not name.startswith("_")),
     "SSLContext",
     "SSLSocket",
-    "get_server_certificate",
+    *__implements__,
 ]
 
 

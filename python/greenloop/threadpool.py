@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from greenloop import _core
@@ -140,7 +140,7 @@ class ThreadPool(GroupMappingMixin):
     def apply(
         self,
         func: Callable[..., Any],
-        args: Sequence[Any] | None = None,
+        args: Iterable[Any] | None = None,
         kwds: Mapping[str, Any] | None = None,
     ) -> Any:
         """Have a thread call ``func(*args, **kwds)``, wait for it, and return or raise what it

@@ -219,42 +219,16 @@ def test_parent_is_the_hub():
 
 def test_loop_is_the_hubs():
     assert Greenlet(len, "").loop is gevent.get_hub().loop
-    raw = gevent.spawn_raw(len, "")
-    assert raw.loop is gevent.get_hub().loop
-    gevent.sleep(0)
 
 
-def test_spawning_greenlet_and_stack():
-    def child():
-        return None
-
+def test_spawning_greenlet():
     def spawner():
-        return gevent.spawn(child)
+        return gevent.spawn(len, "")
 
     parent = gevent.spawn(spawner)
     g = parent.get()
     assert g.spawning_greenlet() is parent
-    names = [f.name for f in traceback.extract_stack(g.spawning_stack)]
-    assert "spawner" in names
     g.join()
-
-
-def test_spawning_stack_is_bounded_by_its_limit():
-    assert Greenlet.spawning_stack_limit == 10
-
-    class Shallow(Greenlet):
-        spawning_stack_limit = 2
-
-    def deep(n):
-        return Shallow(len, "") if n == 0 else deep(n - 1)
-
-    g = deep(30)
-    depth = 0
-    frame = g.spawning_stack
-    while frame is not None:
-        depth += 1
-        frame = frame.f_back
-    assert depth == 2
 
 
 def test_spawn_tree_locals_are_shared_down_the_tree_only():

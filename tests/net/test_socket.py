@@ -437,6 +437,23 @@ def test_shutdown_ends_the_wait_of_another_greenlet(connected):
     assert caught.value.errno == errno.EBADF
 
 
+@pytest.mark.skipif(os.environ.get("GREENLOOP_TEST_PEER") == "1", reason="greenloop's own")
+def test_wait_may_follow_a_cancelled_one(connected):
+    client, _ = connected
+    cancelled = gevent.spawn(client.recv, 1)
+    gevent.sleep(0)
+    # Both are waiting from here on, the first with its error under way.
+    following = gevent.spawn(client.recv, 1)
+    client._state.cancel_waits(1)
+    with pytest.raises(OSError, match="closed in another greenlet"):
+        cancelled.get(timeout=GUARD)
+    gevent.sleep(0)
+    assert not following.ready()
+    client.close()
+    with pytest.raises(OSError, match="closed in another greenlet"):
+        following.get(timeout=GUARD)
+
+
 def test_shutdown_of_the_peer_is_end_of_stream(connected):
     client, server = connected
     reader = gevent.spawn(server.recv, 1)

@@ -102,6 +102,8 @@ pub struct Home {
     pub middle: *mut u8,
     /// One past the end of the data area.
     pub data_end: *mut u8,
+    /// Bytes for the stack.
+    pub stack_size: usize,
 }
 
 struct Slot {
@@ -269,7 +271,8 @@ impl<H: Hooks> Arena<H> {
         debug_assert!(slot.occupant.is_null());
         slot.occupant = co;
         co.slot.set(index);
-        let home = Home { middle: slot.middle, data_end: slot.mapping.high() };
+        let stack_size = slot.middle as usize - slot.mapping.low() as usize;
+        let home = Home { middle: slot.middle, data_end: slot.mapping.high(), stack_size };
         // SAFETY: the slot is nobody's, so the memory below its top is unused.
         co.sp.set(unsafe { arch::prepare(slot.middle, entry) });
         Ok(home)
@@ -433,6 +436,13 @@ impl<H: Hooks> Arena<H> {
     pub fn pin(&mut self, co: &Coroutine) {
         if co.has_home() {
             self.slots[co.slot.get() as usize].pinned = true;
+        }
+    }
+
+    /// Undoes `pin`.
+    pub fn unpin(&mut self, co: &Coroutine) {
+        if co.has_home() {
+            self.slots[co.slot.get() as usize].pinned = false;
         }
     }
 

@@ -17,12 +17,10 @@ class AbstractResolver(Protocol):
     def close(self) -> None:
         """Give up what the resolver holds."""
 
-    def gethostbyname(self, hostname: str, family: int = ...) -> str:
+    def gethostbyname(self, hostname: str) -> str:
         """The IPv4 address of a host."""
 
-    def gethostbyname_ex(
-        self, hostname: str, family: int = ...
-    ) -> tuple[str, list[str], list[str]]:
+    def gethostbyname_ex(self, hostname: str) -> tuple[str, list[str], list[str]]:
         """`(name, aliases, addresses)` of a host."""
 
     def getaddrinfo(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import _socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenloop.resolver.blocking import is_numeric
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from greenloop.hub import Hub
 
 __all__ = ["Resolver"]
+
+_T = TypeVar("_T")
 
 # Bound here, before anything is patched.
 _getaddrinfo = _socket.getaddrinfo
@@ -36,6 +39,10 @@ class Resolver:
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} pool={self.pool!r}>"
 
+    def _apply(self, function: Callable[..., _T], *args: Any) -> _T:
+        result: _T = self.pool.apply(function, args)
+        return result
+
     def close(self) -> None:
         """Does nothing: the pool is the hub's."""
 
@@ -43,11 +50,11 @@ class Resolver:
         """The IPv4 address of a host."""
         if is_numeric(hostname, _socket.AF_INET):
             return _gethostbyname(hostname)
-        return self.pool.apply(_gethostbyname, (hostname,))
+        return self._apply(_gethostbyname, hostname)
 
     def gethostbyname_ex(self, hostname: str) -> tuple[str, list[str], list[str]]:
         """`(name, aliases, addresses)` of a host."""
-        return self.pool.apply(_gethostbyname_ex, (hostname,))
+        return self._apply(_gethostbyname_ex, hostname)
 
     def getaddrinfo(
         self,
@@ -62,15 +69,15 @@ class Resolver:
         args = (host, port, family, socktype, proto, flags)
         if host is None or flags & _socket.AI_NUMERICHOST or is_numeric(host):
             return _getaddrinfo(*args)
-        return self.pool.apply(_getaddrinfo, args)
+        return self._apply(_getaddrinfo, *args)
 
     def gethostbyaddr(self, ip_address: str) -> tuple[str, list[str], list[str]]:
         """`(name, aliases, addresses)` of the host with an address."""
-        return self.pool.apply(_gethostbyaddr, (ip_address,))
+        return self._apply(_gethostbyaddr, ip_address)
 
     def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
         """`(host, port)` of a socket address."""
         numeric = _socket.NI_NUMERICHOST | _socket.NI_NUMERICSERV
         if isinstance(flags, int) and flags & numeric == numeric:
             return _getnameinfo(sockaddr, flags)
-        return self.pool.apply(_getnameinfo, (sockaddr, flags))
+        return self._apply(_getnameinfo, sockaddr, flags)

@@ -59,6 +59,17 @@ impl Payload {
         matches!(self, Self::Throw(_))
     }
 
+    /// As `discard`, in the middle of a switch: nothing is run now.
+    pub fn leave_over(self, thread: &Thread) {
+        let (Self::Value(object)
+        | Self::Throw(object)
+        | Self::Args(object)
+        | Self::Keywords(object)) = self;
+        if !object.is_null() {
+            thread.leave_over(object);
+        }
+    }
+
     /// Drops the reference without delivering it.
     #[inline]
     pub fn discard(self) {

@@ -16,6 +16,7 @@ use super::trace;
 use crate::errors::{raise, set_memory_error, take_raised};
 use greenloop_stack::Arena;
 use pyo3::ffi;
+use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -32,7 +33,9 @@ pub unsafe fn switch(
     payload: Payload,
 ) -> *mut ffi::PyObject {
     // SAFETY: passed on from the caller.
-    into_result(unsafe { transfer(thread, target, payload) })
+    let payload = unsafe { transfer(thread, target, payload) };
+    thread.drop_leftovers();
+    into_result(payload)
 }
 
 /// What a `switch()` that brings this payload returns: a new reference, or null with the
@@ -152,15 +155,11 @@ unsafe fn arrive(thread: &Thread, here: &PyGreenlet) -> Payload {
     unsafe {
         here.py.load(thread.state());
         let payload = thread.payload.take().expect("a switch brings a payload");
-        let origin = thread.origin.replace(ptr::null_mut());
-        let payload = if thread.trace.get().is_null() {
-            payload
-        } else {
-            trace::call(thread, origin, here, payload)
-        };
-        // May collect the greenlet that left, which may run code and switch.
-        ffi::Py_DECREF(origin.cast());
-        payload
+        if thread.trace.get().is_null() {
+            return payload;
+        }
+        let origin = thread.origin.get();
+        trace::call(thread, origin, here, payload)
     }
 }
 
@@ -170,7 +169,11 @@ unsafe fn arrive(thread: &Thread, here: &PyGreenlet) -> Payload {
 #[inline(always)]
 fn is_runnable(thread: &Thread, target: *mut PyGreenlet, payload: &Payload) -> bool {
     // SAFETY: owned by the caller.
-    match unsafe { (*target).status.get() } {
+    let greenlet = unsafe { &*target };
+    if !ptr::eq(greenlet.thread.get(), thread) {
+        return false;
+    }
+    match greenlet.status.get() {
         Status::Active => true,
         Status::Unstarted => !payload.is_throw() || !thread.trace.get().is_null(),
         Status::Dead => false,
@@ -193,18 +196,21 @@ fn resolve_to_parent(
         if is_runnable(thread, target, &payload) {
             return (target, payload);
         }
-        if greenlet.status.get() == Status::Unstarted {
-            finish_unstarted(greenlet);
+        let mut parent = parent_or_main(greenlet, thread);
+        if !ptr::eq(greenlet.thread.get(), thread) {
+            // Its thread was changed after it had become somebody's parent, or ready.
+            payload.leave_over(thread);
+            payload = Payload::Throw(other_thread_error());
+            parent = thread.main();
+        } else if greenlet.status.get() == Status::Unstarted {
+            finish_unstarted(thread, greenlet);
         }
         if let Payload::Throw(error) = payload {
             payload = exit_to_value(error);
         }
-        let parent = parent_or_main(greenlet, thread);
-        // SAFETY: the parent's new reference is taken before the child's is dropped.
-        unsafe {
-            ffi::Py_INCREF(parent.cast());
-            ffi::Py_DECREF(target.cast());
-        }
+        // SAFETY: the parent's new reference is taken before the child's is given away.
+        unsafe { ffi::Py_INCREF(parent.cast()) };
+        thread.leave_over(target.cast());
         target = parent;
     }
 }
@@ -215,10 +221,18 @@ fn parent_or_main(greenlet: &PyGreenlet, thread: &Thread) -> *mut PyGreenlet {
     if parent.is_null() { thread.main() } else { parent }
 }
 
-fn finish_unstarted(greenlet: &PyGreenlet) {
+fn other_thread_error() -> *mut ffi::PyObject {
+    // SAFETY: the GIL is held.
+    let py = unsafe { Python::assume_attached() };
+    exceptions::error(py, "Cannot switch to a different thread").into_value(py).into_ptr()
+}
+
+fn finish_unstarted(thread: &Thread, greenlet: &PyGreenlet) {
     greenlet.status.set(Status::Dead);
-    // SAFETY: an owned reference, cleared first.
-    unsafe { ffi::Py_XDECREF(greenlet.run.replace(ptr::null_mut())) };
+    let run = greenlet.run.replace(ptr::null_mut());
+    if !run.is_null() {
+        thread.leave_over(run);
+    }
 }
 
 /// `GreenletExit` that leaves a greenlet is its parent's result, not an error. Takes and gives an
@@ -246,7 +260,7 @@ unsafe fn settle(thread: &Thread, leaving: &PyGreenlet, fresh: &PyGreenlet) -> R
         let home = arena
             .settle(&fresh.co, &leaving.co, enter)
             .map_err(|error| memory_error(&error))?;
-        fresh.py.begin(home);
+        fresh.py.begin(thread.state(), home);
     }
     fresh.status.set(Status::Active);
     Ok(())
@@ -268,6 +282,7 @@ unsafe extern "C" fn enter(_arg: usize) -> ! {
         // SAFETY: this greenlet was just switched to for the first time.
         unsafe {
             let first = arrive(thread, here);
+            thread.drop_leftovers();
             let body = here.body.get();
             let (target, payload) = body(here, first);
             (thread, here, target, payload)
@@ -293,8 +308,7 @@ unsafe fn leave_for_good(
     target: *mut PyGreenlet,
     payload: Payload,
 ) -> ! {
-    here.status.set(Status::Dead);
-    let mut next = pass_by_hub(thread, target, payload);
+    let mut next = pass_by_hub(thread, here, target, payload);
     // SAFETY: as for `transfer`; the greenlet's own stack stays usable after `leave` until the
     // switch. A target that cannot be given a stack is finished with a MemoryError, which goes to
     // its parent, as if the target had raised it.
@@ -308,8 +322,8 @@ unsafe fn leave_for_good(
             if target.status.get() == Status::Unstarted
                 && let Err(error) = settle(thread, here, target)
             {
-                payload.discard();
-                finish_unstarted(target);
+                payload.leave_over(thread);
+                finish_unstarted(thread, target);
                 next = (target.as_greenlet(), error);
                 continue;
             }
@@ -327,20 +341,31 @@ unsafe fn leave_for_good(
     }
 }
 
-/// A greenlet that ends and leaves its hub a value leaves it nothing to do: the next in the ready
-/// queue can go on at once.
+/// Marks a greenlet as ended. One that leaves its hub a value leaves it nothing to do: the next in
+/// the ready queue can go on at once.
 #[inline]
-fn pass_by_hub(thread: &Thread, target: *mut PyGreenlet, payload: Payload) -> Next {
-    let hub = thread.hub.get();
-    if !ptr::eq(target.cast(), hub) || matches!(payload, Payload::Throw(_)) {
+fn pass_by_hub(
+    thread: &Thread,
+    here: &PyGreenlet,
+    target: *mut PyGreenlet,
+    payload: Payload,
+) -> Next {
+    if !ptr::eq(target.cast(), thread.hub.get()) || payload.is_throw() {
+        here.status.set(Status::Dead);
         return (target, payload);
     }
+    // While the greenlet can still be switched to: dropping may run code that waits.
     payload.discard();
-    // SAFETY: the reference to the hub is ours; the hub is the thread's.
-    unsafe {
-        let next = (*hub).next(thread);
-        ffi::Py_DECREF(target.cast());
-        next
+    here.status.set(Status::Dead);
+    // SAFETY: the hub may have been taken away meanwhile.
+    match unsafe { thread.hub.get().as_ref() } {
+        Some(hub) if ptr::eq(target.cast(), hub) => {
+            // Not the last reference: the thread's record has one.
+            // SAFETY: ours.
+            unsafe { ffi::Py_DECREF(target.cast()) };
+            hub.next(thread)
+        }
+        _ => (target, Payload::none()),
     }
 }
 
@@ -352,7 +377,15 @@ fn pass_by_hub(thread: &Thread, target: *mut PyGreenlet, payload: Payload) -> Ne
 pub unsafe fn run_body(here: &PyGreenlet, first: Payload) -> Next {
     // SAFETY: owned references throughout.
     let payload = unsafe {
-        let run = here.run.replace(ptr::null_mut());
+        let mut run = here.run.replace(ptr::null_mut());
+        if run.is_null() && !first.is_throw() {
+            // Not started by its own `switch`, which looks before it starts: as somebody's parent.
+            run = ffi::PyObject_GetAttrString(here.as_ptr(), c"run".as_ptr());
+            if run.is_null() {
+                first.discard();
+                return (parent_of(here), raised_payload());
+            }
+        }
         match first {
             // Thrown by a trace function before anything ran.
             Payload::Throw(error) => {

@@ -21,9 +21,10 @@ pub struct Thread {
     main: Cell<*mut PyGreenlet>,
     /// Owned. Everything below changes with the GIL held only.
     pub current: Cell<*mut PyGreenlet>,
-    /// Whom the running greenlet was switched to from; owned until it is dropped right after the
-    /// switch, on the new stack.
+    /// Whom the running greenlet was switched to from; owned, see `drop_leftovers`.
     pub origin: Cell<*mut PyGreenlet>,
+    /// Other references that a switch has left over; owned, see `drop_leftovers`.
+    leftovers: UnsafeCell<Vec<*mut ffi::PyObject>>,
     pub payload: Cell<Option<Payload>>,
     pub arena: UnsafeCell<Arena<FrameHooks>>,
     /// Owned; null until something needs the hub.
@@ -80,6 +81,7 @@ impl Thread {
             main: Cell::new(ptr::null_mut()),
             current: Cell::new(ptr::null_mut()),
             origin: Cell::new(ptr::null_mut()),
+            leftovers: UnsafeCell::new(Vec::new()),
             payload: Cell::new(None),
             arena: UnsafeCell::new(arena),
             hub: Cell::new(ptr::null_mut()),
@@ -162,6 +164,41 @@ impl Thread {
     #[inline]
     pub fn is_calling(&self) -> bool {
         ptr::eq(CURRENT.get(), self)
+    }
+
+    /// Keeps a reference to be dropped after the switch that is being made. Takes it over.
+    #[cold]
+    pub fn leave_over(&self, object: *mut ffi::PyObject) {
+        // SAFETY: touched by this thread with the GIL held, and for this push only.
+        unsafe { (*self.leftovers.get()).push(object) };
+    }
+
+    /// Drops what the last switch has left over: the greenlet that was left, and what was found
+    /// void in the ready queue. Dropping may run any code, which may wait and switch: so this is
+    /// not done in the middle of a switch or wait, but by whoever was switched to, when its own
+    /// wait is over.
+    #[inline]
+    pub fn drop_leftovers(&self) {
+        let origin = self.origin.replace(ptr::null_mut());
+        // SAFETY: owned references, taken out before they are dropped.
+        unsafe {
+            if !origin.is_null() {
+                ffi::Py_DECREF(origin.cast());
+            }
+            if !(*self.leftovers.get()).is_empty() {
+                self.drop_other_leftovers();
+            }
+        }
+    }
+
+    #[cold]
+    fn drop_other_leftovers(&self) {
+        // SAFETY: taken out before they are dropped; see `leave_over`.
+        let leftovers = unsafe { std::mem::take(&mut *self.leftovers.get()) };
+        for object in leftovers {
+            // SAFETY: owned references.
+            unsafe { ffi::Py_DECREF(object) };
+        }
     }
 
     /// Takes in a greenlet that has to be finished here; called from another thread with an

@@ -414,7 +414,8 @@ fn end_suspended(thread: &Thread, greenlet: &PyGreenlet) {
     }
 }
 
-fn interpreter_is_finalizing() -> bool {
+/// Whether the interpreter is going down. May be called without the GIL.
+pub fn interpreter_is_finalizing() -> bool {
     #[cfg(cpython = "3.13")]
     // SAFETY: may be called at any time.
     unsafe {
@@ -438,10 +439,46 @@ fn interpreter_is_finalizing() -> bool {
 pub unsafe extern "C" fn dealloc(this: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone. The finalizer may bring the object back.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(this) < 0 {
+        if ffi::PyObject_CallFinalizerFromDealloc(this) < 0 || !end_before_free(this) {
             return;
         }
         free(this);
+    }
+}
+
+/// Ends a greenlet that is still suspended although its finalizer has run: a subclass has a
+/// `__del__`, which hides ours, or the greenlet was brought back to life once before. False if it
+/// lives again.
+///
+/// # Safety
+///
+/// The last reference is gone.
+#[inline]
+pub unsafe fn end_before_free(this: *mut ffi::PyObject) -> bool {
+    // SAFETY: as the caller guarantees.
+    let greenlet = unsafe { &*this.cast::<PyGreenlet>() };
+    if greenlet.status.get() != Status::Active {
+        return true;
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { revive_and_end(this) }
+}
+
+/// # Safety
+///
+/// As for `end_before_free`.
+#[cold]
+unsafe fn revive_and_end(this: *mut ffi::PyObject) -> bool {
+    // SAFETY: the object is whole but for its references; it gets one for the time it runs. That
+    // is taken back without Py_DECREF, which would free the object once more. The count is in the
+    // low half of the first word (all of it, from 3.14 on).
+    unsafe {
+        ffi::Py_INCREF(this);
+        finalize(this);
+        let count = ffi::Py_REFCNT(this) as u32 - 1;
+        const { assert!(cfg!(target_endian = "little")) };
+        this.cast::<u32>().write(count);
+        count == 0
     }
 }
 

@@ -134,8 +134,19 @@ impl HubObject {
     }
 
     /// Makes `hub` the thread's hub.
+    ///
+    /// # Errors
+    ///
+    /// InvalidThreadUseError for a hub that was made in another thread.
     pub fn install(thread: &Thread, hub: &Bound<'_, PyAny>) -> PyResult<()> {
         let object = hub.as_ptr().cast::<HubObject>();
+        // SAFETY: the class makes hubs only.
+        if !ptr::eq(unsafe { (*object).base.thread.get() }, thread) {
+            return Err(crate::exceptions::invalid_thread_use(
+                hub.py(),
+                "a hub belongs to the thread it was made in",
+            ));
+        }
         // SAFETY: an owned reference; the class makes hubs only.
         unsafe {
             ffi::Py_INCREF(object.cast());
@@ -223,10 +234,10 @@ impl HubObject {
 
     /// Whom to go on with when the running greenlet leaves: an owned reference.
     #[inline]
-    pub fn next(&self, _thread: &Thread) -> (*mut PyGreenlet, Payload) {
+    pub fn next(&self, thread: &Thread) -> (*mut PyGreenlet, Payload) {
         while self.may_hand_over() {
             let Some(entry) = self.ready(ReadyQueue::pop_switch) else { break };
-            if let Some(next) = entry.into_switch() {
+            if let Some(next) = entry.into_switch(thread) {
                 return next;
             }
         }
@@ -311,6 +322,13 @@ impl HubObject {
     /// Empties the queue, the inbox and the reactor.
     fn drop_work(&self) {
         self.destroyed.set(true);
+        // SAFETY: the GIL is held.
+        let py = unsafe { Python::assume_attached() };
+        if !types::interpreter_is_finalizing()
+            && let Err(error) = self.stop_listening(py)
+        {
+            error.write_unraisable(py, None);
+        }
         while let Some(entry) = self.ready(ReadyQueue::pop) {
             entry.discard();
         }
@@ -320,6 +338,17 @@ impl HubObject {
         let mut sources = Vec::new();
         self.reactor(|reactor| reactor.clear(&mut sources));
         drop(sources);
+        // The loop object and the hub own each other.
+        // SAFETY: an owned reference or null, cleared before it is dropped.
+        unsafe { ffi::Py_XDECREF(self.loop_object.replace(ptr::null_mut())) };
+        // SAFETY: a hub has a thread until it is freed; the arena belongs to the calling thread.
+        unsafe {
+            if let Some(thread) = self.base.thread.get().as_ref()
+                && thread.is_calling()
+            {
+                (*thread.arena.get()).unpin(&self.base.co);
+            }
+        }
         drop(self.phases.take());
     }
 

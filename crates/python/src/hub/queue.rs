@@ -1,6 +1,7 @@
 //! The ready queue: what is to run, in the order it became ready.
 
 use crate::greenlet::object::{Payload, PyGreenlet, Status};
+use crate::greenlet::thread::Thread;
 use crate::task::throw_timer::ThrowTimer;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -26,9 +27,9 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Drops the references without running anything.
-    pub fn discard(self) {
-        let (first, second) = match self {
+    /// The references: the first is never null.
+    fn into_references(self) -> (*mut ffi::PyObject, *mut ffi::PyObject) {
+        match self {
             Self::Resume { greenlet, .. } | Self::Start { greenlet } => {
                 (greenlet.cast(), ptr::null_mut())
             }
@@ -38,7 +39,22 @@ impl Entry {
             Self::Timeout { timer: object } | Self::Call { callback: object } => {
                 (object, ptr::null_mut())
             }
-        };
+        }
+    }
+
+    /// Has the references dropped after the switch that is being made.
+    #[cold]
+    fn leave_over(self, thread: &Thread) {
+        let (first, second) = self.into_references();
+        thread.leave_over(first);
+        if !second.is_null() {
+            thread.leave_over(second);
+        }
+    }
+
+    /// Drops the references.
+    pub fn discard(self) {
+        let (first, second) = self.into_references();
         // SAFETY: owned references or null; the GIL is held.
         unsafe {
             ffi::Py_DECREF(first);
@@ -49,7 +65,7 @@ impl Entry {
     /// The switch that this entry asks for; `None` if it has become void meanwhile. Must not be
     /// a `Call`. The reference to the greenlet goes to the caller.
     #[inline]
-    pub fn into_switch(self) -> Option<(*mut PyGreenlet, Payload)> {
+    pub fn into_switch(self, thread: &Thread) -> Option<(*mut PyGreenlet, Payload)> {
         // SAFETY: entries own their greenlets.
         unsafe {
             match self {
@@ -70,10 +86,10 @@ impl Entry {
                 Self::Throw { greenlet, error } if (*greenlet).status.get() != Status::Dead => {
                     Some((greenlet, Payload::Throw(error)))
                 }
-                Self::Timeout { timer } => timed_out(timer),
+                Self::Timeout { timer } => timed_out(thread, timer),
                 Self::Call { .. } => unreachable!("callbacks run in the hub"),
                 void => {
-                    void.discard();
+                    void.leave_over(thread);
                     None
                 }
             }
@@ -87,15 +103,19 @@ impl Entry {
 ///
 /// `timer` is an owned `ThrowTimer`.
 #[cold]
-unsafe fn timed_out(timer: *mut ffi::PyObject) -> Option<(*mut PyGreenlet, Payload)> {
-    // SAFETY: as the caller guarantees; the GIL is held.
+unsafe fn timed_out(
+    thread: &Thread,
+    timer: *mut ffi::PyObject,
+) -> Option<(*mut PyGreenlet, Payload)> {
+    thread.leave_over(timer);
+    // SAFETY: as the caller guarantees; the GIL is held, and the reference still owned.
     unsafe {
-        let timer = Bound::from_owned_ptr(Python::assume_attached(), timer);
+        let timer = Bound::from_borrowed_ptr(Python::assume_attached(), timer);
         let timer = timer.cast::<ThrowTimer>().expect("a Timeout entry holds a ThrowTimer");
         let (greenlet, error) = timer.get().take_target()?;
         if (*greenlet).status.get() == Status::Dead {
-            ffi::Py_DECREF(greenlet.cast());
-            ffi::Py_DECREF(error);
+            thread.leave_over(greenlet.cast());
+            thread.leave_over(error);
             return None;
         }
         Some((greenlet, Payload::Throw(error)))

@@ -14,6 +14,7 @@ use crate::exceptions;
 use crate::greenlet::object::{Next, Payload, PyGreenlet};
 use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
+use crate::greenlet::types::interpreter_is_finalizing;
 use crate::task::throw_timer::ThrowTimer;
 use greenloop_reactor::{Fired, Polled};
 use pyo3::ffi;
@@ -68,9 +69,10 @@ impl HubObject {
             match entry {
                 Entry::Call { callback } => callback::run(py, self, callback),
                 entry => {
-                    if let Some((target, payload)) = entry.into_switch() {
+                    if let Some((target, payload)) = entry.into_switch(thread) {
                         // SAFETY: this is the calling thread's hub; no borrow is alive.
                         let back = unsafe { switch::transfer_owned(thread, target, payload) };
+                        thread.drop_leftovers();
                         self.take(py, back);
                     }
                 }
@@ -127,7 +129,9 @@ impl HubObject {
                 Fired::Timer { data: Source::Wait(ticket), .. } => {
                     ticket.wake(Reason::TimedOut);
                 }
-                Fired::Timer { data: Source::Throw(timer), .. } => ThrowTimer::expired(timer, self),
+                Fired::Timer { key, data: Source::Throw(timer) } => {
+                    ThrowTimer::expired(timer, key, self);
+                }
                 Fired::Timer { data: Source::Start(greenlet), .. } => {
                     self.push_local(Entry::Start { greenlet: greenlet.into_ptr().cast() });
                 }
@@ -186,6 +190,13 @@ impl HubObject {
         unsafe {
             let state = ffi::PyEval_SaveThread();
             let polled = (*self.reactor.get()).poll(None, fired);
+            if interpreter_is_finalizing() {
+                // Taking the GIL would end this (daemon) thread by unwinding its stack, which
+                // frames of Rust do not allow. It is over anyway: it waits for the process to end.
+                loop {
+                    std::thread::park();
+                }
+            }
             ffi::PyEval_RestoreThread(state);
             polled.map(Some)
         }
@@ -218,8 +229,23 @@ impl HubObject {
         keywords.set_item("warn_on_full_buffer", false)?;
         let ours = self.reactor(|reactor| reactor.waker().raw_fd());
         let before: i32 = set.call((ours,), Some(&keywords))?.extract()?;
+        if before != -1 && before != ours && set.call((before,), Some(&keywords)).is_err() {
+            // It has been closed without being taken away.
+            set.call((ours,), Some(&keywords))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the wake-up descriptor away before it is closed, if it is ours.
+    pub(super) fn stop_listening(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.handles_signals || self.listens_until.replace(0) == 0 || !on_main_thread() {
+            return Ok(());
+        }
+        let set = py.import("_signal")?.getattr("set_wakeup_fd")?;
+        let ours = self.reactor(|reactor| reactor.waker().raw_fd());
+        let before: i32 = set.call1((-1,))?.extract()?;
         if before != -1 && before != ours {
-            set.call((before,), Some(&keywords))?;
+            set.call1((before,))?;
         }
         Ok(())
     }
@@ -243,6 +269,7 @@ impl HubObject {
         let error = take_raised();
         // SAFETY: this is the calling thread's hub; no borrow is alive.
         let back = unsafe { switch::transfer(thread, thread.main(), Payload::Throw(error)) };
+        thread.drop_leftovers();
         self.take(py, back);
     }
 }

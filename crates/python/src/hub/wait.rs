@@ -324,8 +324,12 @@ impl<'a> Wait<'a> {
         debug_assert_eq!(here.wait.phase.get(), Phase::Idle);
         here.wait.phase.set(Phase::Parked);
         here.wait.on.set(on);
-        // SAFETY: `here` is the running greenlet and stays alive while it runs this.
-        Ok(Self { thread, hub, here: unsafe { &*here.as_greenlet() } })
+        // SAFETY: `here` is the running greenlet and stays alive while it runs this. The hub may
+        // be taken from its thread meanwhile: the wait keeps it.
+        unsafe {
+            ffi::Py_INCREF(hub.as_ptr());
+            Ok(Self { thread, hub, here: &*here.as_greenlet() })
+        }
     }
 
     pub fn hub(&self) -> &'a HubObject {
@@ -413,6 +417,7 @@ impl<'a> Wait<'a> {
         }
         let reason = (wait.phase.get() == Phase::Woken).then(|| wait.reason.get());
         self.end();
+        self.thread.drop_leftovers();
         let error = match payload {
             Payload::Throw(error) => Some(Thrown::new(error)),
             other => {
@@ -430,6 +435,9 @@ impl<'a> Wait<'a> {
         wait.phase.set(Phase::Idle);
         wait.on.set(ptr::null_mut());
         wait.number.set(wait.number.get().wrapping_add(1));
+        // SAFETY: the reference that `begin` took. It may be the last one: the greenlet runs on its
+        // own stack, and the hub is not used after this.
+        unsafe { ffi::Py_DECREF(self.hub.as_ptr()) };
     }
 }
 
@@ -442,6 +450,7 @@ pub fn park_raw(py: Python<'_>) -> *mut ffi::PyObject {
             // SAFETY: the calling thread's record and hub; no borrow is alive.
             let payload = unsafe { wait.hub.switch_out(wait.thread) };
             wait.end();
+            wait.thread.drop_leftovers();
             switch::into_result(payload)
         }
         Err(error) => {

@@ -295,7 +295,9 @@ impl Watcher {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let this = slf.get();
         let detail = match &this.kind {
-            Kind::Timer { after, repeat } => format!(" after={} repeat={}", after.get(), repeat.get()),
+            Kind::Timer { after, repeat } => {
+                format!(" after={} repeat={}", after.get(), repeat.get())
+            }
             Kind::Io { fd, events } => {
                 let names = ["", "READ", "WRITE", "READ|WRITE"];
                 format!(" fd={} events={}", fd.get(), names[(events.get() & 3) as usize])
@@ -326,7 +328,9 @@ impl Timer {
         priority: Option<i32>,
     ) -> PyResult<Py<Self>> {
         if !(repeat >= 0.0) {
-            return Err(PyValueError::new_err(format!("repeat must be positive or zero: {repeat}")));
+            return Err(PyValueError::new_err(format!(
+                "repeat must be positive or zero: {repeat}"
+            )));
         }
         if after.is_nan() {
             return Err(PyValueError::new_err("after must be a number of seconds, not nan"));
@@ -406,7 +410,9 @@ impl Io {
         Py::new(owner.py(), PyClassInitializer::from(watcher).add_subclass(Self))
     }
 
-    fn cells<'a>(slf: &'a Bound<'_, Self>) -> PyResult<(&'a Watcher, &'a Cell<i32>, &'a Cell<i32>)> {
+    fn cells<'a>(
+        slf: &'a Bound<'_, Self>,
+    ) -> PyResult<(&'a Watcher, &'a Cell<i32>, &'a Cell<i32>)> {
         let watcher = slf.cast::<Watcher>()?.get();
         match &watcher.kind {
             Kind::Io { fd, events } => Ok((watcher, fd, events)),
@@ -434,7 +440,9 @@ impl Io {
     fn set_fd(slf: &Bound<'_, Self>, value: i32) -> PyResult<()> {
         let (watcher, fd, _) = Self::cells(slf)?;
         if watcher.is_active() {
-            return Err(PyTypeError::new_err("'io' watcher attribute 'fd' is read-only while watcher is active"));
+            return Err(PyTypeError::new_err(
+                "'io' watcher attribute 'fd' is read-only while watcher is active",
+            ));
         }
         fd.set(value);
         Ok(())
@@ -451,7 +459,9 @@ impl Io {
         check_events(value)?;
         let (watcher, _, events) = Self::cells(slf)?;
         if watcher.is_active() {
-            return Err(PyTypeError::new_err("'io' watcher attribute 'events' is read-only while watcher is active"));
+            return Err(PyTypeError::new_err(
+                "'io' watcher attribute 'events' is read-only while watcher is active",
+            ));
         }
         events.set(value);
         Ok(())
@@ -539,11 +549,7 @@ impl Idle {
 pub struct Async;
 
 impl Async {
-    pub fn create(
-        owner: Bound<'_, Loop>,
-        keep: bool,
-        priority: Option<i32>,
-    ) -> PyResult<Py<Self>> {
+    pub fn create(owner: Bound<'_, Loop>, keep: bool, priority: Option<i32>) -> PyResult<Py<Self>> {
         let watcher = Watcher::new(&owner, Kind::Async { sent: Cell::new(false) }, keep, priority);
         Py::new(owner.py(), PyClassInitializer::from(watcher).add_subclass(Self))
     }
@@ -584,10 +590,13 @@ impl Async {
 /// Hands an event of the reactor to its watcher.
 pub fn dispatch(py: Python<'_>, hub: &HubObject, event: Fired<Source>) {
     match event {
-        Fired::Timer { data: Source::Watcher(object), .. } => {
+        Fired::Timer { key, data: Source::Watcher(object) } => {
             let object = object.into_bound(py);
             let watcher = object.cast::<Watcher>().expect("timers hold watchers");
-            timer_fired(watcher, hub);
+            // It may have been stopped, and started again, by one that fired with it.
+            if watcher.get().active.get() == Active::Timer(key) {
+                timer_fired(watcher, hub);
+            }
         }
         Fired::Watch { key, .. } => {
             if let Some(object) = hub.reactor(|reactor| watcher_of(py, reactor.watch_data(key))) {

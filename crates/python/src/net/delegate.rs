@@ -5,7 +5,6 @@ use super::arguments::{Call, int};
 use super::errors::raised;
 use super::state::SocketState;
 use super::wait::{Direction, Operation};
-use pyo3::exceptions::PyBlockingIOError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -49,17 +48,20 @@ impl Method {
         let count = args.len() - if names.is_null() { 0 } else { named(names) };
         loop {
             // SAFETY: the vectorcall convention, with arguments that our caller holds.
-            let result = unsafe {
-                ffi::PyObject_Vectorcall(function.as_ptr(), args.as_ptr(), count, names)
-            };
+            let result =
+                unsafe { ffi::PyObject_Vectorcall(function.as_ptr(), args.as_ptr(), count, names) };
             if !result.is_null() {
                 return Ok(result);
             }
-            let error = raised(py);
-            if !operation.may_wait() || !error.is_instance_of::<PyBlockingIOError>(py) {
-                return Err(error);
+            // SAFETY: an exception is set.
+            unsafe {
+                if !operation.may_wait()
+                    || ffi::PyErr_ExceptionMatches(ffi::PyExc_BlockingIOError) == 0
+                {
+                    return Err(raised(py));
+                }
+                ffi::PyErr_Clear();
             }
-            drop(error);
             operation.wait_unless_ready()?;
         }
     }

@@ -57,7 +57,7 @@ pub fn sendall(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) -> PyRe
 /// Checks seconds given for one call.
 pub fn check_seconds(seconds: Option<f64>) -> PyResult<Option<f64>> {
     match seconds {
-        Some(seconds) if !(seconds >= 0.0) => {
+        Some(seconds) if seconds.is_nan() || seconds < 0.0 => {
             Err(PyValueError::new_err("Timeout value out of range"))
         }
         seconds => Ok(seconds),

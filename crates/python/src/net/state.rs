@@ -5,12 +5,13 @@ use super::wait::{self, Deadline, Direction};
 use crate::exceptions;
 use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
+use crate::hub::Source;
 use crate::hub::callback::Callback;
 use crate::hub::queue::Entry;
 use crate::hub::wait::{Reason, Ticket, Wait};
-use crate::hub::Source;
 use greenloop_reactor::Fired;
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::cell::Cell;
@@ -23,7 +24,8 @@ static NEXT_OWNER: AtomicU64 = AtomicU64::new(1);
 /// The greenlet that waits for one direction of a socket.
 struct Waiting {
     ticket: Ticket,
-    greenlet: Py<PyAny>,
+    /// Borrowed from the ticket.
+    greenlet: *mut ffi::PyObject,
 }
 
 /// What greenloop keeps for a socket: its timeout, who waits on it. In the slot `_state` of
@@ -42,6 +44,8 @@ pub struct SocketState {
     has_waited: Cell<bool>,
 }
 
+// SAFETY: used and dropped with the GIL held only.
+unsafe impl Send for SocketState {}
 // SAFETY: the cells are touched with the GIL held, for moments in which no Python code runs.
 unsafe impl Sync for SocketState {}
 
@@ -101,15 +105,19 @@ impl SocketState {
             slot.set(Some(other));
             return Err(error);
         }
+        let thread = Thread::get(py)?;
         let wait = Wait::begin(py, socket.as_ptr())?;
-        let here = Thread::get(py)?.current().as_ptr();
-        // SAFETY: the running greenlet.
-        let greenlet = unsafe { Bound::from_borrowed_ptr(py, here) }.unbind();
-        slot.set(Some(Waiting { ticket: wait.ticket(), greenlet }));
+        let here = thread.current().as_ptr();
+        slot.set(Some(Waiting { ticket: wait.ticket(), greenlet: here }));
         this.has_waited.set(true);
         let fd = this.fd.get();
         let woken = wait.park_on_fd(py, fd, this.owner, direction.interest(), deadline);
-        drop(slot.take());
+        // Unless the wait was cancelled, and another greenlet waits in this one's place already.
+        if let Some(waiting) = slot.take()
+            && waiting.greenlet != here
+        {
+            slot.set(Some(waiting));
+        }
         match woken.into_result()? {
             Reason::TimedOut => Err(super::errors::timed_out()),
             Reason::Notified if this.fd.get() == fd => Ok(()),
@@ -192,7 +200,8 @@ fn call_later(hub: &HubObject, watcher: &Bound<'_, PyAny>) -> PyResult<()> {
 
 #[cold]
 fn concurrent_use(other: &Waiting, py: Python<'_>) -> PyErr {
-    match other.greenlet.bind(py).repr() {
+    // SAFETY: the ticket holds it.
+    match unsafe { Bound::from_borrowed_ptr(py, other.greenlet) }.repr() {
         Ok(who) => exceptions::concurrent_use(
             py,
             &format!("This socket is already used by another greenlet: {who}"),

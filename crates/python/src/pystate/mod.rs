@@ -130,12 +130,15 @@ impl PyState {
     ///
     /// # Safety
     ///
-    /// The home is the greenlet's and unused; this object does not move from now on.
-    pub unsafe fn begin(&self, home: Home) {
+    /// The home is the greenlet's and unused; this object does not move from now on. `ts` is the
+    /// running thread's.
+    pub unsafe fn begin(&self, ts: ThreadState, home: Home) {
         self.exc_info.set(self.exc_item.as_ptr());
         // SAFETY: the data area of the home is unused.
-        unsafe { self.datastack.begin(home) };
-        self.versioned.begin();
+        unsafe {
+            self.datastack.begin(home);
+            self.versioned.begin(ts, home.stack_size);
+        }
     }
 
     /// One past the last used byte of the data area while suspended.
@@ -178,6 +181,15 @@ impl PyState {
         // SAFETY: passed on from the caller.
         unsafe { self.versioned.top_frame(shift) }
     }
+}
+
+/// The stack that CPython's limits of recursion are made for: a usual main thread's.
+const USUAL_STACK: usize = 8 << 20;
+
+/// A limit of C recursion, scaled down to a smaller stack.
+fn scaled(limit: i32, stack_size: usize) -> i32 {
+    let share = stack_size.min(USUAL_STACK) as i64;
+    i32::try_from(i64::from(limit) * share / USUAL_STACK as i64).unwrap_or(limit)
 }
 
 /// The context of the running greenlet, through the thread state: borrowed, may be null.

@@ -2,7 +2,7 @@
 //! says whether to trace; one counter bounds Python and C recursion.
 
 use super::layout;
-use super::{Shift, ThreadState, field};
+use super::{Shift, ThreadState, field, scaled};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 
@@ -25,9 +25,17 @@ impl Versioned {
         }
     }
 
-    pub fn begin(&self) {
+    /// # Safety
+    ///
+    /// `ts` is the running thread's.
+    pub unsafe fn begin(&self, ts: ThreadState, stack_size: usize) {
         // All zero: no current frame and no previous cframe.
         self.cframe.set(self.root_cframe.get().cast());
+        // One counter bounds both kinds of recursion: on a stack smaller than usual the greenlet
+        // starts with a part of it used up.
+        // SAFETY: a field of the running thread's state.
+        let limit: i32 = unsafe { *ts.at(layout::TS_RECURSION_LIMIT) };
+        self.depth.set(limit - scaled(limit, stack_size));
     }
 
     /// # Safety

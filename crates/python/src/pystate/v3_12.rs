@@ -2,7 +2,7 @@
 //! recursion is counted on its own.
 
 use super::layout;
-use super::{Shift, ThreadState, field};
+use super::{Shift, ThreadState, field, scaled};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 
@@ -27,10 +27,13 @@ impl Versioned {
         }
     }
 
-    pub fn begin(&self) {
+    /// # Safety
+    ///
+    /// `ts` is the running thread's.
+    pub unsafe fn begin(&self, _ts: ThreadState, stack_size: usize) {
         // All zero: no current frame and no previous cframe.
         self.cframe.set(self.root_cframe.get().cast());
-        self.c_recursion_remaining.set(layout::C_RECURSION_LIMIT as i32);
+        self.c_recursion_remaining.set(scaled(layout::C_RECURSION_LIMIT as i32, stack_size));
     }
 
     /// # Safety

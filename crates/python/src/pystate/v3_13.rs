@@ -1,7 +1,7 @@
 //! CPython 3.13: the current frame is in the thread state; C recursion is counted on its own.
 
 use super::layout;
-use super::{Shift, ThreadState};
+use super::{Shift, ThreadState, scaled};
 use std::cell::Cell;
 use std::ptr;
 
@@ -23,8 +23,11 @@ impl Versioned {
         }
     }
 
-    pub fn begin(&self) {
-        self.c_recursion_remaining.set(layout::C_RECURSION_LIMIT as i32);
+    /// # Safety
+    ///
+    /// `ts` is the running thread's.
+    pub unsafe fn begin(&self, _ts: ThreadState, stack_size: usize) {
+        self.c_recursion_remaining.set(scaled(layout::C_RECURSION_LIMIT as i32, stack_size));
     }
 
     /// # Safety

@@ -1,7 +1,7 @@
 //! `Channel`: a queue without room.
 
 use super::queue::{empty, full};
-use super::{Truth, class_name, in_hub, limited};
+use super::{Given, Truth, class_name, in_hub, limited};
 use crate::hub::wait::{Reason, Ticket, Wait, WaitList};
 use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::prelude::*;
@@ -83,7 +83,7 @@ impl Channel {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize=1)")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             offers: RefCell::default(),
@@ -92,13 +92,13 @@ impl Channel {
         }
     }
 
-    #[pyo3(signature = (maxsize = None))]
+    #[pyo3(signature = (maxsize = Given::No))]
     fn __init__<'py>(
         _slf: &Bound<'py, Self>,
-        maxsize: Option<super::semaphore::Unchecked<'py>>,
+        maxsize: Given<'py>,
     ) -> PyResult<()> {
         match maxsize {
-            Some(maxsize) if !maxsize.0.eq(1)? => {
+            Given::Yes(maxsize) if !maxsize.eq(1)? => {
                 Err(PyValueError::new_err("Channels have a maxsize of 1"))
             }
             _ => Ok(()),

@@ -36,6 +36,20 @@ impl<'py> FromPyObject<'_, 'py> for Truth {
     }
 }
 
+/// An optional argument for which None means something else than not giving it.
+pub enum Given<'py> {
+    No,
+    Yes(Bound<'py, PyAny>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self::Yes(object.to_owned()))
+    }
+}
+
 /// Runs `wait` with the limit that a `timeout` argument sets. The thread has a hub by then, so
 /// what `wait` checks stays true until it parks.
 fn limited<'py, R>(

@@ -105,7 +105,7 @@ fn raised_with<'py>(error: Bound<'py, PyAny>, traceback: Option<Bound<'py, PyAny
 #[pymethods]
 impl AsyncResult {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self { outcome: RefCell::new(None), waiters: WaitList::new(), links: Links::new() }
     }

@@ -120,7 +120,7 @@ fn is_loop_exit(py: Python<'_>, error: &PyErr) -> bool {
 #[pymethods]
 impl RLock {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(hub=None)")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::fresh()
     }

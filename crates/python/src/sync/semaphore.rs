@@ -2,7 +2,7 @@
 
 use super::links::Links;
 use super::permits::Permits;
-use super::{Truth, class_name, limited};
+use super::{Given, Truth, class_name, limited};
 use crate::hub::wait::{Reason, Wait, WaitList};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -40,8 +40,11 @@ impl Semaphore {
         }
     }
 
-    fn set_up(&self, value: Option<&Bound<'_, PyAny>>) -> PyResult<i64> {
-        let value = value.map_or(Ok(1), count_argument)?;
+    fn set_up(&self, value: &Given<'_>) -> PyResult<i64> {
+        let value = match value {
+            Given::Yes(value) => count_argument(value)?,
+            Given::No => 1,
+        };
         if value < 0 {
             return Err(PyValueError::new_err("semaphore initial value must be >= 0"));
         }
@@ -84,19 +87,19 @@ fn count_argument(value: &Bound<'_, PyAny>) -> PyResult<i64> {
 #[pymethods]
 impl Semaphore {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(value=1, hub=None)")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::fresh()
     }
 
-    #[pyo3(signature = (value = None, hub = None))]
+    #[pyo3(signature = (value = Given::No, hub = None))]
     fn __init__<'py>(
         slf: &Bound<'py, Self>,
-        value: Option<Unchecked<'py>>,
+        value: Given<'py>,
         hub: Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         drop(hub);
-        slf.get().set_up(value.as_ref().map(|value| &value.0)).map(drop)
+        slf.get().set_up(&value).map(drop)
     }
 
     /// Takes a permit.
@@ -249,17 +252,6 @@ impl Semaphore {
     }
 }
 
-/// An argument that may be None, as opposed to one that is not given.
-pub struct Unchecked<'py>(pub Bound<'py, PyAny>);
-
-impl<'py> FromPyObject<'_, 'py> for Unchecked<'py> {
-    type Error = PyErr;
-
-    fn extract(object: pyo3::Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self(object.to_owned()))
-    }
-}
-
 /// A semaphore that cannot be given more permits than it had to begin with.
 ///
 /// value: how many permits there are.
@@ -272,7 +264,7 @@ pub struct BoundedSemaphore;
 #[pymethods]
 impl BoundedSemaphore {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(value=1, hub=None)")]
     fn __new__(
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
@@ -282,15 +274,15 @@ impl BoundedSemaphore {
         PyClassInitializer::from(base).add_subclass(Self)
     }
 
-    #[pyo3(signature = (value = None, hub = None))]
+    #[pyo3(signature = (value = Given::No, hub = None))]
     fn __init__<'py>(
         slf: &Bound<'py, Self>,
-        value: Option<Unchecked<'py>>,
+        value: Given<'py>,
         hub: Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         drop(hub);
         let base = slf.as_super().get();
-        base.limit.set(base.set_up(value.as_ref().map(|value| &value.0))?);
+        base.limit.set(base.set_up(&value)?);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 type Object = *mut ffi::PyObject;
 
-pub static GETSET: GetSetTable<15> = GetSetTable::new([
+pub static GETSET: GetSetTable<16> = GetSetTable::new([
     attribute(c"value", get_value, None, c"What the function returned; None before that."),
     attribute(
         c"exception",
@@ -54,6 +54,12 @@ pub static GETSET: GetSetTable<15> = GetSetTable::new([
         get_spawner,
         None,
         c"A weak reference to the greenlet that made this one.",
+    ),
+    attribute(
+        c"spawn_tree_locals",
+        get_tree_locals,
+        None,
+        c"A dict shared by all greenlets that were spawned, directly or not, by the same one.",
     ),
     attribute(c"loop", get_loop, None, c"The loop of the hub that runs it."),
     attribute(
@@ -307,6 +313,15 @@ pub fn release_ident(task: &TaskObject) {
 unsafe extern "C" fn get_spawner(this: Object, _: *mut c_void) -> Object {
     // SAFETY: see `task`.
     or_none(unsafe { task(this) }.spawner.get())
+}
+
+unsafe extern "C" fn get_tree_locals(this: Object, _: *mut c_void) -> Object {
+    // SAFETY: see `task`; a valid object or null.
+    unsafe {
+        let locals = task(this).tree_locals();
+        ffi::Py_XINCREF(locals);
+        locals
+    }
 }
 
 unsafe extern "C" fn get_loop(this: Object, _: *mut c_void) -> Object {

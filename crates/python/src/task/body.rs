@@ -57,8 +57,19 @@ fn call(task: &TaskObject) -> *mut ffi::PyObject {
     if func.is_null() {
         return call_method(task);
     }
-    // SAFETY: owned by the task, which does not drop them before the function has returned.
-    unsafe { call_with(func, task.args.get(), task.kwargs.get()) }
+    let (args, kwargs) = (task.args.get(), task.kwargs.get());
+    // SAFETY: valid objects or null. They are held for the call: all three are attributes that
+    // the function may set.
+    unsafe {
+        ffi::Py_INCREF(func);
+        ffi::Py_XINCREF(args);
+        ffi::Py_XINCREF(kwargs);
+        let result = call_with(func, args, kwargs);
+        ffi::Py_DECREF(func);
+        ffi::Py_XDECREF(args);
+        ffi::Py_XDECREF(kwargs);
+        result
+    }
 }
 
 #[cold]
@@ -70,8 +81,13 @@ fn call_method(task: &TaskObject) -> *mut ffi::PyObject {
         if method.is_null() {
             return ptr::null_mut();
         }
-        let result = call_with(method, task.args.get(), task.kwargs.get());
+        let (args, kwargs) = (task.args.get(), task.kwargs.get());
+        ffi::Py_XINCREF(args);
+        ffi::Py_XINCREF(kwargs);
+        let result = call_with(method, args, kwargs);
         ffi::Py_DECREF(method);
+        ffi::Py_XDECREF(args);
+        ffi::Py_XDECREF(kwargs);
         result
     }
 }
@@ -154,10 +170,10 @@ fn end(task: &TaskObject) {
 /// Makes whoever waits for the task ready.
 #[inline]
 fn tell(task: &TaskObject) {
-    task.waiters.wake_all();
     if !task.links.is_empty() {
         notify_links(task);
     }
+    task.waiters.wake_all();
 }
 
 /// Has the links called by the hub.

@@ -126,7 +126,7 @@ pub fn _join_all<'py>(
     let mut ended = Vec::with_capacity(greenlets.len());
     for greenlet in &greenlets {
         let task = task_of(&greenlet)?;
-        if task.is_ready() {
+        if task.is_over() {
             ended.push((task.ended.get().max(before), greenlet));
         }
     }

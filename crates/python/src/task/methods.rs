@@ -6,7 +6,7 @@
 use super::attributes::format_call;
 use super::body::{failed, notify_links};
 use super::object::{Stage, TaskObject};
-use super::spawned_link;
+use super::{spawn_callbacks, spawned_link};
 use super::types::{is_task, start as start_task};
 use crate::errors::take_raised;
 use crate::greenlet::exceptions::greenlet_exit;
@@ -46,8 +46,7 @@ pub fn start(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     require_function(slf, task)?;
-    start_task(task);
-    Ok(())
+    start_task(task)
 }
 
 fn require_function(slf: &Bound<'_, PyAny>, task: &TaskObject) -> PyResult<()> {
@@ -75,12 +74,15 @@ pub fn start_later(slf: &Bound<'_, PyAny>, seconds: f64) -> PyResult<()> {
     let key = hub.reactor(|reactor| reactor.timer_add(deadline_after(seconds), source));
     task.start_timer.set(Some(key));
     task.stage.set(Stage::Scheduled);
+    if spawn_callbacks::any() {
+        spawn_callbacks::call(py, slf.as_ptr());
+    }
     Ok(())
 }
 
 /// Waits until the task has a result. False when the time is over.
 pub fn wait_for(py: Python<'_>, task: &TaskObject, limit: &mut Limit<'_>) -> PyResult<bool> {
-    while !task.is_ready() {
+    while !task.is_over() {
         let wait = Wait::begin(py, task.as_ptr())?;
         let reason = limit.judge(wait.park(Some(&task.waiters), limit.deadline()))?;
         if reason == Reason::TimedOut {
@@ -98,7 +100,7 @@ pub fn wait_for(py: Python<'_>, task: &TaskObject, limit: &mut Limit<'_>) -> PyR
 #[pyo3(signature = (slf, timeout = None))]
 pub fn join(slf: &Bound<'_, PyAny>, timeout: Option<Bound<'_, PyAny>>) -> PyResult<()> {
     let task = task_of(slf)?;
-    if task.is_ready() {
+    if task.is_over() {
         return Ok(());
     }
     let mut limit = Limit::start(slf.py(), timeout)?;
@@ -121,7 +123,7 @@ pub fn get<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let task = task_of(slf)?;
-    if !task.is_ready() {
+    if !task.is_over() {
         if !block {
             return Err(crate::time::timeout_error(py, None));
         }
@@ -169,7 +171,7 @@ fn end_before_start(py: Python<'_>, task: &TaskObject, error: Bound<'_, PyAny>) 
 pub fn kill_soon(slf: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = slf.py();
     let task = task_of(slf)?;
-    if task.is_ready() {
+    if task.is_over() {
         return Ok(false);
     }
     let none = py.None().into_bound(py);
@@ -330,6 +332,36 @@ pub fn _formatinfo(slf: &Bound<'_, PyAny>) -> PyResult<String> {
     format_call(slf)
 }
 
+/// __enter__($self, /)
+/// --
+///
+/// The greenlet itself.
+#[pyfunction]
+pub fn __enter__<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    task_of(slf)?;
+    Ok(slf.clone())
+}
+
+/// __exit__($self, typ, value, traceback, /)
+/// --
+///
+/// Waits for the end of the greenlet. If the block raised, the greenlet is ended by the same
+/// exception first.
+#[pyfunction]
+pub fn __exit__(
+    slf: &Bound<'_, PyAny>,
+    typ: Bound<'_, PyAny>,
+    value: Bound<'_, PyAny>,
+    traceback: Bound<'_, PyAny>,
+) -> PyResult<()> {
+    drop(traceback);
+    if typ.is_none() {
+        return join(slf, None);
+    }
+    let exception = if value.is_none() { typ } else { value };
+    kill(slf, Some(exception), true, None)
+}
+
 unsafe extern "C" {
     /// Exported by CPython (`Include/cpython/classobject.h`), not named by pyo3.
     fn PyInstanceMethod_New(function: *mut ffi::PyObject) -> *mut ffi::PyObject;
@@ -337,7 +369,7 @@ unsafe extern "C" {
 
 /// Puts the methods into the class.
 pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResult<()> {
-    let functions: [Bound<'_, PyCFunction>; 16] = [
+    let functions: [Bound<'_, PyCFunction>; 18] = [
         wrap_pyfunction!(start, module)?,
         wrap_pyfunction!(start_later, module)?,
         wrap_pyfunction!(join, module)?,
@@ -351,6 +383,8 @@ pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResul
         wrap_pyfunction!(unlink_all, module)?,
         wrap_pyfunction!(has_links, module)?,
         wrap_pyfunction!(_formatinfo, module)?,
+        wrap_pyfunction!(__enter__, module)?,
+        wrap_pyfunction!(__exit__, module)?,
         wrap_pyfunction!(spawned_link::link, module)?,
         wrap_pyfunction!(spawned_link::link_value, module)?,
         wrap_pyfunction!(spawned_link::link_exception, module)?,
@@ -365,6 +399,14 @@ pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResul
             )?
         };
         class.setattr(name.as_str(), method)?;
+    }
+    for function in [
+        wrap_pyfunction!(spawn_callbacks::add_spawn_callback, module)?,
+        wrap_pyfunction!(spawn_callbacks::remove_spawn_callback, module)?,
+    ] {
+        let name = function.getattr("__name__")?.to_string();
+        // A built-in function is no descriptor: it stays static.
+        class.setattr(name.as_str(), function)?;
     }
     let spawn_later = wrap_pyfunction!(spawned_link::spawn_later, module)?;
     // SAFETY: a callable; the result is a new reference or null.

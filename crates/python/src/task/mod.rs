@@ -5,6 +5,7 @@ pub mod body;
 pub mod functions;
 pub mod methods;
 pub mod object;
+pub mod spawn_callbacks;
 pub mod spawned_link;
 pub mod throw_timer;
 pub mod types;

@@ -1,6 +1,7 @@
 //! The memory of a `Greenlet` object.
 
-use crate::greenlet::object::{PyGreenlet, Status};
+use crate::greenlet::attributes::has_ended;
+use crate::greenlet::object::PyGreenlet;
 use crate::hub::wait::WaitList;
 use crate::sync::links::Links;
 use greenloop_reactor::TimerKey;
@@ -40,6 +41,8 @@ pub struct TaskObject {
     pub name: Cell<*mut ffi::PyObject>,
     /// A weak reference to the greenlet that made this one.
     pub spawner: Cell<*mut ffi::PyObject>,
+    /// The dict that all greenlets of one tree of spawning share; null until somebody needs it.
+    pub tree_locals: Cell<*mut ffi::PyObject>,
     pub waiters: WaitList,
     pub links: Links,
     /// Of `start_later`.
@@ -68,6 +71,7 @@ impl TaskObject {
                 &raw mut (*this).error,
                 &raw mut (*this).name,
                 &raw mut (*this).spawner,
+                &raw mut (*this).tree_locals,
             ] {
                 field.write(Cell::new(ptr::null_mut()));
             }
@@ -96,10 +100,21 @@ impl TaskObject {
         matches!(self.stage.get(), Stage::Scheduled | Stage::Running)
     }
 
-    /// Whether it was ended before its function was called.
-    pub fn never_ran(&self) -> bool {
-        self.base.status.get() == Status::Unstarted
-            || (self.base.status.get() == Status::Dead && self.stage.get() != Stage::Ready)
+    /// Whether there is nothing to wait for: it has a result, or its thread has ended and it never
+    /// will.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.is_ready() || has_ended(&self.base)
+    }
+
+    /// The dict shared in the tree of spawning: borrowed, made if there is none; null with an
+    /// exception set if that fails.
+    pub fn tree_locals(&self) -> *mut ffi::PyObject {
+        if self.tree_locals.get().is_null() {
+            // SAFETY: makes a dict.
+            self.tree_locals.set(unsafe { ffi::PyDict_New() });
+        }
+        self.tree_locals.get()
     }
 
     /// Drops the function and its arguments: a finished greenlet keeps nothing alive.

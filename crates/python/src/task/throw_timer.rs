@@ -19,6 +19,8 @@ use std::cell::{Cell, RefCell};
 #[derive(Default)]
 pub struct ThrowTimer {
     key: Cell<Option<TimerKey>>,
+    /// Whether the time is over and the throw waits for its turn.
+    due: Cell<bool>,
     target: RefCell<Option<(Py<PyAny>, Py<PyAny>)>>,
 }
 
@@ -29,13 +31,21 @@ impl ThrowTimer {
     /// The greenlet and the exception, if the timer has not been stopped: owned references. The
     /// timer is over then.
     pub fn take_target(&self) -> Option<(*mut PyGreenlet, *mut ffi::PyObject)> {
+        if !self.due.replace(false) {
+            return None;
+        }
         let (greenlet, error) = self.target.borrow_mut().take()?;
         Some((greenlet.into_ptr().cast(), error.into_ptr()))
     }
 
     /// Called when the time is over.
-    pub fn expired(slf: Py<Self>, hub: &HubObject) {
+    pub fn expired(slf: Py<Self>, key: TimerKey, hub: &HubObject) {
+        // It may have been stopped, and started again, by something that fired with it.
+        if slf.get().key.get() != Some(key) {
+            return;
+        }
         slf.get().key.set(None);
+        slf.get().due.set(true);
         hub.push_local(Entry::Timeout { timer: slf.into_ptr() });
     }
 }
@@ -68,12 +78,14 @@ impl ThrowTimer {
         let source = Source::Throw(slf.clone().unbind());
         let key = hub.reactor(|reactor| reactor.timer_add(deadline_after(seconds), source));
         this.key.set(Some(key));
+        this.due.set(false);
         Ok(())
     }
 
     /// Takes the throw back, if it has not happened.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let target = self.target.borrow_mut().take();
+        self.due.set(false);
         if let Some(key) = self.key.take() {
             let hub = HubObject::get(py)?;
             let source = hub.reactor(|reactor| reactor.timer_remove(key));

@@ -4,6 +4,7 @@ use super::attributes::GETSET;
 use super::body;
 use super::methods;
 use super::object::{Stage, TaskObject};
+use super::spawn_callbacks;
 use crate::greenlet::methods::{MethodTable, keywords};
 use crate::greenlet::thread::Thread;
 use crate::greenlet::types::{self, ClassSpec, slot};
@@ -94,6 +95,11 @@ unsafe fn allocate(kind: *mut ffi::PyTypeObject) -> *mut TaskObject {
         let spawner = task.base.parent.replace(hub.greenlet().as_greenlet());
         // The same weak reference for all that one greenlet spawns: the interpreter shares it.
         let weak = ffi::PyWeakref_NewRef(spawner.cast(), ptr::null_mut());
+        if is_task(spawner.cast()) {
+            let shared = (*spawner.cast::<TaskObject>()).tree_locals();
+            ffi::Py_XINCREF(shared);
+            task.tree_locals.set(shared);
+        }
         ffi::Py_DECREF(spawner.cast());
         if weak.is_null() {
             ffi::Py_DECREF(this.cast());
@@ -181,7 +187,11 @@ unsafe extern "C" fn spawn(
             task.args.set(tuple_of(args.add(1), count - 1));
         }
         task.kwargs.set(keywords(args.add(count), names));
-        start(task);
+        if let Err(error) = start(task) {
+            error.restore(attached());
+            ffi::Py_DECREF(this.cast());
+            return ptr::null_mut();
+        }
         this.cast()
     }
 }
@@ -224,15 +234,37 @@ unsafe fn spawn_subclass(class: Object, args: *const Object, count: usize, names
 }
 
 /// Schedules a task that was just made in this thread.
-pub fn start(task: &TaskObject) {
-    task.stage.set(Stage::Scheduled);
-    // SAFETY: a task has a thread, whose hub is alive; the entry owns a reference.
+///
+/// # Errors
+///
+/// InvalidThreadUseError if its thread has no hub (any more).
+#[inline]
+pub fn start(task: &TaskObject) -> PyResult<()> {
+    // SAFETY: a task has a thread, whose hub is alive if it is set; the entry owns a reference.
     unsafe {
         let thread: &Thread = &*task.base.thread.get();
+        let hub = match thread.hub.get().as_ref() {
+            Some(hub) => hub,
+            None => hub_for_start(thread)?,
+        };
+        task.stage.set(Stage::Scheduled);
+        if spawn_callbacks::any() {
+            spawn_callbacks::call(attached(), task.as_ptr());
+        }
         ffi::Py_INCREF(task.as_ptr());
         let greenlet = task.base.as_greenlet();
-        (*thread.hub.get()).push(thread, Entry::Start { greenlet });
+        hub.push(thread, Entry::Start { greenlet });
     }
+    Ok(())
+}
+
+#[cold]
+fn hub_for_start<'a>(thread: &Thread) -> PyResult<&'a HubObject> {
+    let py = attached();
+    if thread.is_calling() {
+        return HubObject::of(py, thread);
+    }
+    Err(crate::exceptions::invalid_thread_use(py, "the greenlet's thread has no hub"))
 }
 
 unsafe extern "C" fn traverse(this: Object, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
@@ -246,6 +278,7 @@ unsafe extern "C" fn traverse(this: Object, visit: ffi::visitproc, arg: *mut c_v
             task.value.get(),
             task.error.get(),
             task.spawner.get(),
+            task.tree_locals.get(),
         ] {
             if !object.is_null() {
                 let status = visit(object, arg);
@@ -270,6 +303,7 @@ unsafe extern "C" fn clear(this: Object) -> c_int {
         ffi::Py_XDECREF(task.value.replace(ptr::null_mut()));
         ffi::Py_XDECREF(task.error.replace(ptr::null_mut()));
         ffi::Py_XDECREF(task.spawner.replace(ptr::null_mut()));
+        ffi::Py_XDECREF(task.tree_locals.replace(ptr::null_mut()));
         drop(task.links.take());
         types::clear(this)
     }
@@ -279,7 +313,7 @@ unsafe extern "C" fn dealloc(this: Object) {
     // SAFETY: the last reference is gone, unless the finalizer brings the object back. Each field
     // is dropped once, before the greenlet is.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(this) < 0 {
+        if ffi::PyObject_CallFinalizerFromDealloc(this) < 0 || !types::end_before_free(this) {
             return;
         }
         ffi::PyObject_GC_UnTrack(this.cast());
@@ -290,6 +324,7 @@ unsafe extern "C" fn dealloc(this: Object) {
         super::attributes::release_ident(&*task);
         ffi::Py_XDECREF((*task).name.replace(ptr::null_mut()));
         ffi::Py_XDECREF((*task).spawner.replace(ptr::null_mut()));
+        ffi::Py_XDECREF((*task).tree_locals.replace(ptr::null_mut()));
         ptr::drop_in_place(&raw mut (*task).links);
         types::free(this);
     }

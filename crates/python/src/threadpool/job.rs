@@ -1,6 +1,7 @@
 //! One call to be made by a worker thread, and where its result goes.
 
 use super::queue::Queue;
+use super::worker::unwinding;
 use crate::errors::take_raised;
 use crate::hub::HubObject;
 use crate::hub::callback::Callback;
@@ -63,7 +64,33 @@ pub enum Reply {
     Waiter { ticket: Ticket, outcome: Arc<Outcome> },
     /// A function to be called by a hub with `(value, error)`, one of them None. The hub's loop
     /// has been told to expect it.
-    Function { hub: Py<PyAny>, done: Py<PyAny> },
+    Function { hub: Owned, done: Owned },
+}
+
+/// An owned reference, dropped with the GIL held. (Not pyo3's `Py`, which does not know that a
+/// thread that pyo3 did not attach holds the GIL, and puts off what it has to do.)
+pub struct Owned(Object);
+
+impl Owned {
+    pub fn new(object: Bound<'_, PyAny>) -> Self {
+        Self(object.into_ptr())
+    }
+
+    fn as_ptr(&self) -> Object {
+        self.0
+    }
+
+    fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: a live object.
+        unsafe { Bound::from_borrowed_ptr(py, self.0) }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: owned; the GIL is held.
+        unsafe { ffi::Py_DECREF(self.0) };
+    }
 }
 
 /// One call. Plain pointers, because a thread can end in the middle of it (see `worker`).
@@ -103,7 +130,7 @@ impl Job {
     pub unsafe fn run(job: *mut Self, queue: *const Queue) {
         // SAFETY: as the caller guarantees; a valid call.
         let (value, error) = unsafe {
-            let value = ffi::PyObject_Call((*job).function, (*job).args, (*job).kwargs);
+            let value = unwinding::PyObject_Call((*job).function, (*job).args, (*job).kwargs);
             let error = if value.is_null() { take_raised() } else { ptr::null_mut() };
             (*job).release();
             (value, error)
@@ -126,7 +153,7 @@ impl Job {
         // SAFETY: owned references, each cleared before it is dropped.
         unsafe {
             for object in [&raw mut self.function, &raw mut self.args, &raw mut self.kwargs] {
-                ffi::Py_XDECREF(object.replace(ptr::null_mut()));
+                unwinding::Py_DecRef(object.replace(ptr::null_mut()));
             }
         }
     }
@@ -143,7 +170,7 @@ impl Drop for Job {
     }
 }
 
-fn came_back(hub: &Py<PyAny>) {
+fn came_back(hub: &Owned) {
     // SAFETY: a hub, which the reply holds.
     unsafe { (*hub.as_ptr().cast::<HubObject>()).came_from_outside() };
 }
@@ -165,15 +192,16 @@ impl Reply {
                         .unwrap_or_else(|| py.None().into_bound(py))
                 };
                 let args = PyTuple::new(py, [object(value), object(error)]);
-                let callback =
-                    args.and_then(|args| Py::new(py, Callback::new(done, args.unbind())));
+                let callback = args.and_then(|args| {
+                    Py::new(py, Callback::new(done.bind(py).unbind(), args.unbind()))
+                });
                 // SAFETY: a hub, which the reply holds.
                 let target = unsafe { &*hub.as_ptr().cast::<HubObject>() };
                 match callback {
                     Ok(callback) => {
                         target.inbox().push(Entry::Call { callback: callback.into_ptr() });
                     }
-                    Err(error) => error.write_unraisable(py, Some(hub.bind(py))),
+                    Err(error) => error.write_unraisable(py, Some(&hub.bind(py))),
                 }
                 came_back(&hub);
             }

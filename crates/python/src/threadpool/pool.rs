@@ -1,6 +1,6 @@
 //! The Python class `_core.WorkerPool`; `greenloop.threadpool` builds on it.
 
-use super::job::{Job, Outcome, Reply};
+use super::job::{Job, Outcome, Owned, Reply};
 use super::queue::Queue;
 use super::{GENERATION, IDLE, worker};
 use crate::hub::HubObject;
@@ -111,14 +111,14 @@ impl WorkerPool {
         function: Py<PyAny>,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
-        done: Py<PyAny>,
+        done: Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let queue = self.ready_queue(py)?;
         let hub = HubObject::get(py)?;
         hub.expect_outside();
         // SAFETY: the hub is alive.
-        let owner = unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()) }.unbind();
-        let reply = Reply::Function { hub: owner, done };
+        let owner = unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()) };
+        let reply = Reply::Function { hub: Owned::new(owner), done: Owned::new(done) };
         push(&queue, Job::new(function, args, kwargs.map(Py::into_any), reply));
         Ok(())
     }

@@ -4,11 +4,12 @@
 //! interpreter end without them. When it ends, CPython (up to 3.13) stops any other thread that
 //! wants the GIL back by `pthread_exit`, which unwinds the stack. That is no Rust panic: no frame
 //! on the way may hold anything with a destructor, nor catch unwinding, nor forbid it. Hence the
-//! plain pointers here and in `job`, and the calling convention of `work`.
+//! plain pointers here and in `job`, the calling convention of `work`, and the declarations of
+//! CPython's functions in `unwinding`.
 
+use super::IDLE;
 use super::job::Job;
 use super::queue::{Next, Queue};
-use super::IDLE;
 use crate::greenlet::methods::MethodTable;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -19,6 +20,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 type Object = *mut ffi::PyObject;
+
+/// Functions of CPython in which the thread may end. (As pyo3 declares them, unwinding out of
+/// them aborts.)
+pub mod unwinding {
+    use pyo3::ffi::{PyObject, PyThreadState};
+
+    unsafe extern "C-unwind" {
+        pub fn PyEval_RestoreThread(state: *mut PyThreadState);
+        pub fn PyObject_Call(
+            function: *mut PyObject,
+            args: *mut PyObject,
+            kwargs: *mut PyObject,
+        ) -> *mut PyObject;
+        pub fn Py_DecRef(object: *mut PyObject);
+    }
+}
 
 const CAPSULE_NAME: &CStr = c"greenloop.worker";
 
@@ -63,7 +80,11 @@ pub fn start(py: Python<'_>, queue: &Arc<Queue>) -> PyResult<()> {
         })
         .and_then(|function| {
             let start = START.get(py).expect("set when the module was made");
-            start.bind(py).call1((function, ()))
+            // It wakes nobody unless it gets a job: it may find that others have been faster.
+            IDLE.fetch_add(1, Ordering::Relaxed);
+            start.bind(py).call1((function, ())).inspect_err(|_| {
+                IDLE.fetch_sub(1, Ordering::Relaxed);
+            })
         })
     };
     match started {
@@ -82,24 +103,38 @@ unsafe extern "C-unwind" fn work(capsule: Object, _: Object) -> Object {
     unsafe {
         let queue: *const Queue =
             ffi::PyCapsule_GetPointer(capsule, CAPSULE_NAME.as_ptr()).cast_const().cast();
+        // `start` has counted it.
+        let mut counted_idle = true;
         loop {
             match (*queue).next() {
-                Next::Run(job) => Job::run(job, queue),
+                Next::Run(job) => {
+                    if counted_idle {
+                        IDLE.fetch_sub(1, Ordering::Relaxed);
+                        counted_idle = false;
+                    }
+                    Job::run(job, queue);
+                }
                 Next::Wait => {
                     // Before the GIL is given up: whoever has it then sees an idle thread. Who
                     // promises a job to it takes the count back.
-                    IDLE.fetch_add(1, Ordering::Relaxed);
+                    if !counted_idle {
+                        IDLE.fetch_add(1, Ordering::Relaxed);
+                        counted_idle = true;
+                    }
                     let state = ffi::PyEval_SaveThread();
                     let job = (*queue).wait();
-                    ffi::PyEval_RestoreThread(state);
+                    unwinding::PyEval_RestoreThread(state);
                     if job.is_null() {
-                        IDLE.fetch_sub(1, Ordering::Relaxed);
                         break;
                     }
+                    counted_idle = false;
                     Job::run(job, queue);
                 }
                 Next::End => break,
             }
+        }
+        if counted_idle {
+            IDLE.fetch_sub(1, Ordering::Relaxed);
         }
         drop(Arc::from_raw(queue));
         ffi::Py_INCREF(ffi::Py_None());

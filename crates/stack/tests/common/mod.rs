@@ -152,6 +152,11 @@ impl Rig {
         Rc::clone(&self.running.borrow())
     }
 
+    /// Notes who is about to be switched to by other means than `switch`.
+    pub fn set_running(&self, co: &Rc<Co>) {
+        *self.running.borrow_mut() = Rc::clone(co);
+    }
+
     /// Gives a coroutine its stack.
     pub fn settle(&self, co: &Rc<Co>) -> io::Result<Home> {
         let running = self.running();

@@ -108,7 +108,7 @@ fn size_argument(maxsize: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> 
 impl SimpleQueue {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize=None, items=())")]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -402,7 +402,10 @@ impl Queue {
 impl Queue {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(maxsize=None, items=(), unfinished_tasks=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -484,7 +487,10 @@ pub struct LifoQueue;
 impl LifoQueue {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(maxsize=None, items=(), unfinished_tasks=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -517,7 +523,10 @@ pub struct PriorityQueue;
 impl PriorityQueue {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(maxsize=None, items=(), unfinished_tasks=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
