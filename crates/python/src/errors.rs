@@ -13,7 +13,8 @@ pub fn take_raised() -> *mut ffi::PyObject {
     #[cfg(cpython = "3.11")]
     // SAFETY: the three references are owned; after normalisation the value is an instance.
     unsafe {
-        let (mut kind, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+        let (mut kind, mut value, mut traceback) =
+            (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         ffi::PyErr_Fetch(&raw mut kind, &raw mut value, &raw mut traceback);
         ffi::PyErr_NormalizeException(&raw mut kind, &raw mut value, &raw mut traceback);
         if !traceback.is_null() {
@@ -57,7 +58,8 @@ pub fn set_memory_error(message: &str) {
 /// Runs `f` with the exception that may be set put aside.
 pub fn with_raised_saved<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: the GIL is held.
-    let saved = if unsafe { ffi::PyErr_Occurred() }.is_null() { ptr::null_mut() } else { take_raised() };
+    let saved =
+        if unsafe { ffi::PyErr_Occurred() }.is_null() { ptr::null_mut() } else { take_raised() };
     let result = f();
     if !saved.is_null() {
         raise(saved);

@@ -11,10 +11,8 @@ fn class<'py>(
     cell: &'static PyOnceLock<Py<PyAny>>,
     name: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
-    cell.get_or_try_init(py, || {
-        Ok(py.import("greenloop.exceptions")?.getattr(name)?.unbind())
-    })
-    .map(|class| class.bind(py).clone())
+    cell.get_or_try_init(py, || Ok(py.import("greenloop.exceptions")?.getattr(name)?.unbind()))
+        .map(|class| class.bind(py).clone())
 }
 
 fn instance<'py>(

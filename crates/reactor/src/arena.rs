@@ -43,10 +43,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(crate) const EMPTY: List = List {
-        head: NIL,
-        tail: NIL,
-    };
+    pub(crate) const EMPTY: List = List { head: NIL, tail: NIL };
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -74,10 +71,7 @@ pub(crate) struct Arena<P> {
 
 impl<P> Arena<P> {
     pub(crate) const fn new() -> Self {
-        Arena {
-            nodes: Slab::new(),
-            serials: Serials::new(),
-        }
+        Arena { nodes: Slab::new(), serials: Serials::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -88,12 +82,7 @@ impl<P> Arena<P> {
     #[inline]
     pub(crate) fn push_back(&mut self, list: &mut List, item: P) -> Handle {
         let serial = self.serials.next();
-        let index = self.nodes.insert(Node {
-            serial,
-            prev: list.tail,
-            next: NIL,
-            item,
-        });
+        let index = self.nodes.insert(Node { serial, prev: list.tail, next: NIL, item });
         let index = u32::try_from(index).expect("fewer than 2^32 entries fit in memory");
         if list.tail == NIL {
             list.head = index;
@@ -125,10 +114,7 @@ impl<P> Arena<P> {
 
     #[inline]
     pub(crate) fn handle(&self, index: u32) -> Handle {
-        Handle {
-            serial: self.nodes[index as usize].serial,
-            index,
-        }
+        Handle { serial: self.nodes[index as usize].serial, index }
     }
 
     /// The entry after `index` in its list.
@@ -187,13 +173,9 @@ mod tests {
         let mut list = List::EMPTY;
         let handles: Vec<_> = (0..5).map(|i| arena.push_back(&mut list, i)).collect();
         assert_eq!(contents(&arena, &list), [0, 1, 2, 3, 4]);
-        for (victim, rest) in [
-            (2, vec![0, 1, 3, 4]),
-            (0, vec![1, 3, 4]),
-            (4, vec![1, 3]),
-            (1, vec![3]),
-            (3, vec![]),
-        ] {
+        for (victim, rest) in
+            [(2, vec![0, 1, 3, 4]), (0, vec![1, 3, 4]), (4, vec![1, 3]), (1, vec![3]), (3, vec![])]
+        {
             arena.unlink(&mut list, handles[victim].index);
             assert_eq!(arena.remove(handles[victim].index), victim as u32);
             assert_eq!(contents(&arena, &list), rest);

@@ -109,9 +109,7 @@ impl<T> Descriptors<T> {
     }
 
     pub(crate) fn has_waiter(&self, fd: RawFd, interest: Interest) -> bool {
-        self.table
-            .get(fd)
-            .is_some_and(|slot| !slot.waited_for().and(interest).is_empty())
+        self.table.get(fd).is_some_and(|slot| !slot.waited_for().and(interest).is_empty())
     }
 
     pub(crate) fn wait(
@@ -130,15 +128,7 @@ impl<T> Descriptors<T> {
             self.arm(fd, owner, interest, owner == 0)?;
         }
         let slot = self.table.slot(fd);
-        let handle = self.waits.push_back(
-            &mut slot.waits,
-            Wait {
-                fd,
-                owner,
-                interest,
-                data,
-            },
-        );
+        let handle = self.waits.push_back(&mut slot.waits, Wait { fd, owner, interest, data });
         slot.wait_joined(owner, interest);
         Ok(WaitKey(handle))
     }
@@ -155,9 +145,7 @@ impl<T> Descriptors<T> {
     pub(crate) fn watch(&mut self, fd: RawFd, interest: Interest, data: T) -> io::Result<WatchKey> {
         self.arm(fd, 0, interest, true)?;
         let slot = self.table.slot(fd);
-        let handle = self
-            .watches
-            .push_back(&mut slot.watches, Watch { fd, interest, data });
+        let handle = self.watches.push_back(&mut slot.watches, Watch { fd, interest, data });
         slot.watch_joined(interest);
         Ok(WatchKey(handle))
     }
@@ -191,18 +179,11 @@ impl<T> Descriptors<T> {
         timeout: Option<u64>,
         fired: &mut Vec<Fired<T>>,
     ) -> io::Result<Outcome> {
-        let timeout = if self.has_something_to_report() {
-            Some(0)
-        } else {
-            timeout
-        };
+        let timeout = if self.has_something_to_report() { Some(0) } else { timeout };
         let mut events = mem::take(&mut self.events);
         events.clear();
         let result = self.poller.wait(timeout, &mut events);
-        let mut outcome = Outcome {
-            interrupted: false,
-            woken: false,
-        };
+        let mut outcome = Outcome { interrupted: false, woken: false };
         match result {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => outcome.interrupted = true,
@@ -323,16 +304,11 @@ impl<T> Descriptors<T> {
         self.orphans.iter().any(|orphan| match *orphan {
             Orphan::Wait(handle) => self.waits.get(handle).is_some(),
             Orphan::Watch(handle) => self.watches.get(handle).is_some(),
-        }) || self
-            .always_ready
-            .iter()
-            .any(|&fd| self.is_always_ready_with_users(fd))
+        }) || self.always_ready.iter().any(|&fd| self.is_always_ready_with_users(fd))
     }
 
     fn is_always_ready_with_users(&self, fd: RawFd) -> bool {
-        self.table
-            .get(fd)
-            .is_some_and(|slot| slot.state == State::AlwaysReady && slot.has_users())
+        self.table.get(fd).is_some_and(|slot| slot.state == State::AlwaysReady && slot.has_users())
     }
 
     fn list_always_ready(&mut self, fd: RawFd) {

@@ -74,23 +74,14 @@ impl Slot {
         stamp: 0,
         waits: List::EMPTY,
         watches: List::EMPTY,
-        waiting: Tally {
-            readers: 0,
-            writers: 0,
-        },
-        watching: Tally {
-            readers: 0,
-            writers: 0,
-        },
+        waiting: Tally { readers: 0, writers: 0 },
+        watching: Tally { readers: 0, writers: 0 },
         ownerless: 0,
     };
 
     /// Drops owner and users. The stamp stays: it outlives them in reports.
     pub(crate) fn clear(&mut self) {
-        *self = Slot {
-            stamp: self.stamp,
-            ..Slot::EMPTY
-        };
+        *self = Slot { stamp: self.stamp, ..Slot::EMPTY };
     }
 
     /// Counts a wait that has joined `waits`.
@@ -160,11 +151,7 @@ impl Slot {
             return Some(Mode::Edge);
         }
         let wanted = self.wanted() | interest;
-        if owner == 0 && wanted.is_empty() {
-            None
-        } else {
-            Some(Mode::Level(wanted))
-        }
+        if owner == 0 && wanted.is_empty() { None } else { Some(Mode::Level(wanted)) }
     }
 
     #[inline]

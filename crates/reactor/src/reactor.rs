@@ -229,9 +229,7 @@ impl<T> Reactor<T> {
         while let Some((key, data)) = self.timers.pop_expired(self.now) {
             fired.push(Fired::Timer { key, data });
         }
-        Ok(Polled {
-            interrupted: outcome.interrupted,
-        })
+        Ok(Polled { interrupted: outcome.interrupted })
     }
 
     /// The poller's timeout in nanoseconds.

@@ -52,10 +52,7 @@ impl<T> Signals<T> {
         Signals {
             registrations: Vec::new(),
             hooks: Vec::new(),
-            arrivals: Arc::new(Arrivals {
-                pending: AtomicU64::new(0),
-                waker,
-            }),
+            arrivals: Arc::new(Arrivals { pending: AtomicU64::new(0), waker }),
             serials: Serials::new(),
         }
     }
@@ -68,29 +65,16 @@ impl<T> Signals<T> {
         if !self.hooks.iter().any(|hook| hook.signum == signum) {
             self.hooks.push(Hook::new(signum, &self.arrivals)?);
         }
-        let handle = Handle {
-            serial: self.serials.next(),
-            index: 0,
-        };
-        self.registrations.push(Registration {
-            handle,
-            signum,
-            data,
-        });
+        let handle = Handle { serial: self.serials.next(), index: 0 };
+        self.registrations.push(Registration { handle, signum, data });
         Ok(SignalKey(handle))
     }
 
     pub(crate) fn remove(&mut self, SignalKey(handle): SignalKey) -> Option<T> {
-        let position = self
-            .registrations
-            .iter()
-            .position(|registration| registration.handle == handle)?;
+        let position =
+            self.registrations.iter().position(|registration| registration.handle == handle)?;
         let removed = self.registrations.remove(position);
-        if !self
-            .registrations
-            .iter()
-            .any(|registration| registration.signum == removed.signum)
-        {
+        if !self.registrations.iter().any(|registration| registration.signum == removed.signum) {
             self.hooks.retain(|hook| hook.signum != removed.signum);
         }
         Some(removed.data)
@@ -124,9 +108,7 @@ impl<T> Signals<T> {
     /// Removes everything.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.hooks.clear();
-        self.registrations
-            .drain(..)
-            .map(|registration| registration.data)
+        self.registrations.drain(..).map(|registration| registration.data)
     }
 }
 
@@ -204,11 +186,7 @@ impl Installed {
             handler.shares += 1;
         } else {
             let ours = Disposition::present(signum)?;
-            let handler = Handler {
-                shares: 1,
-                before,
-                ours,
-            };
+            let handler = Handler { shares: 1, before, ours };
             self.0.insert(signum, handler);
         }
         Ok(())

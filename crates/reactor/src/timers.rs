@@ -43,11 +43,7 @@ pub(crate) struct Timers<T> {
 
 impl<T> Timers<T> {
     pub(crate) const fn new() -> Self {
-        Timers {
-            heap: Vec::new(),
-            slots: Slab::new(),
-            serials: Serials::new(),
-        }
+        Timers { heap: Vec::new(), slots: Slab::new(), serials: Serials::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -62,28 +58,16 @@ impl<T> Timers<T> {
     pub(crate) fn add(&mut self, deadline: u64, data: T) -> TimerKey {
         let position = self.heap.len();
         let serial = self.serials.next();
-        let slot = self.slots.insert(Slot {
-            serial,
-            position: position as u32,
-            data,
-        });
+        let slot = self.slots.insert(Slot { serial, position: position as u32, data });
         let slot = u32::try_from(slot).expect("fewer than 2^32 timers fit in memory");
-        let entry = Entry {
-            deadline,
-            serial,
-            slot,
-        };
+        let entry = Entry { deadline, serial, slot };
         self.heap.push(entry);
         self.sift_up(position, entry);
-        TimerKey(Handle {
-            serial,
-            index: slot,
-        })
+        TimerKey(Handle { serial, index: slot })
     }
 
     pub(crate) fn deadline(&self, key: TimerKey) -> Option<u64> {
-        self.position(key)
-            .map(|position| self.heap[position].deadline)
+        self.position(key).map(|position| self.heap[position].deadline)
     }
 
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
@@ -98,10 +82,7 @@ impl<T> Timers<T> {
         if first.deadline > now {
             return None;
         }
-        let key = TimerKey(Handle {
-            serial: first.serial,
-            index: first.slot,
-        });
+        let key = TimerKey(Handle { serial: first.serial, index: first.slot });
         Some((key, self.remove_at(0)))
     }
 

@@ -36,11 +36,7 @@ pub struct ParseBackendError {
 
 impl fmt::Display for ParseBackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "unknown backend {:?}: expected \"auto\", \"epoll\" or \"poll\"",
-            self.name
-        )
+        write!(f, "unknown backend {:?}: expected \"auto\", \"epoll\" or \"poll\"", self.name)
     }
 }
 
@@ -54,9 +50,7 @@ impl FromStr for Backend {
             "auto" => Ok(Backend::Auto),
             "epoll" => Ok(Backend::Epoll),
             "poll" => Ok(Backend::Poll),
-            _ => Err(ParseBackendError {
-                name: name.to_owned(),
-            }),
+            _ => Err(ParseBackendError { name: name.to_owned() }),
         }
     }
 }
@@ -204,12 +198,7 @@ impl fmt::Debug for Ready {
         write_flags(
             f,
             self.0,
-            &[
-                (READ, "READABLE"),
-                (WRITE, "WRITABLE"),
-                (ERROR, "ERROR"),
-                (HANGUP, "HANGUP"),
-            ],
+            &[(READ, "READABLE"), (WRITE, "WRITABLE"), (ERROR, "ERROR"), (HANGUP, "HANGUP")],
         )
     }
 }

@@ -43,13 +43,7 @@ fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 impl Waker {
     pub(crate) fn new() -> io::Result<Waker> {
         let (reader, writer) = new_pipe()?;
-        Ok(Waker {
-            pipe: Arc::new(WakePipe {
-                reader,
-                writer,
-                pending: AtomicBool::new(false),
-            }),
-        })
+        Ok(Waker { pipe: Arc::new(WakePipe { reader, writer, pending: AtomicBool::new(false) }) })
     }
 
     /// Wakes the poll. Costs one atomic operation while an earlier wake-up is still pending,

@@ -77,10 +77,7 @@ fn a_child_has_a_reactor_of_its_own() {
         assert!(passed, "the child's own assertions are above");
 
         // The child's wake-ups, forgetting and unwatching were its own; the data was for both.
-        assert_eq!(
-            brief_now(&mut reactor),
-            ["wait wait r", "watch watch r", "timer timer"]
-        );
+        assert_eq!(brief_now(&mut reactor), ["wait wait r", "watch watch r", "timer timer"]);
         empty(&here);
         reactor.wait_fd(raw(&here), 1, READ, "wait").unwrap();
         put(&there);

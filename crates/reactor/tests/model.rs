@@ -81,10 +81,7 @@ impl Pair {
         flags.set(PollFlags::IN, interest.contains(READ));
         flags.set(PollFlags::OUT, interest.contains(WRITE));
         let mut polled = [PollFd::from_borrowed_fd(self.here.as_fd(), flags)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut polled, Some(&now)).unwrap() > 0
     }
 }
@@ -131,18 +128,12 @@ impl World {
         let key = self.reactor.wait_fd(fd, owner, interest, name).unwrap();
         if owner != 0 && owner != pair.known_owner {
             let known_owner = pair.known_owner;
-            let orphans = pair
-                .waits
-                .extract_if(.., |wait| known_owner != 0 && wait.owner == known_owner);
+            let orphans =
+                pair.waits.extract_if(.., |wait| known_owner != 0 && wait.owner == known_owner);
             self.orphans.extend(orphans);
             pair.known_owner = owner;
         }
-        pair.waits.push(User {
-            name,
-            key,
-            interest,
-            owner,
-        });
+        pair.waits.push(User { name, key, interest, owner });
     }
 
     fn take(&mut self, step: Step) {
@@ -166,12 +157,7 @@ impl World {
                 let name = self.names;
                 let fd = raw(&pair.here);
                 let key = self.reactor.watch(fd, interest, name).unwrap();
-                pair.watches.push(User {
-                    name,
-                    key,
-                    interest,
-                    owner: 0,
-                });
+                pair.watches.push(User { name, key, interest, owner: 0 });
             }
             Step::Cancel(which) => self.cancel(which),
             Step::Unwatch(which) => self.unwatch(which),
@@ -235,10 +221,7 @@ impl World {
         let mut fired = Vec::new();
         self.reactor.forget_fd(raw(&pair.here), &mut fired);
         pair.known_owner = 0;
-        let waits = pair
-            .waits
-            .drain(..)
-            .inspect(|wait| self.spent.push(wait.key));
+        let waits = pair.waits.drain(..).inspect(|wait| self.spent.push(wait.key));
         let mut expected: Vec<_> = waits.map(|wait| (wait.name, true)).collect();
         expected.extend(pair.watches.iter().map(|watch| (watch.name, true)));
         self.inactive.append(&mut pair.watches);
@@ -268,11 +251,8 @@ impl World {
             let watches = pair.watches.iter().filter(|watch| is_ready(watch.interest));
             expected.extend(watches.map(|watch| watch.name));
             expected_ready += expected.len();
-            let of_this_pair: Vec<_> = ready
-                .iter()
-                .map(|one| one.0)
-                .filter(|name| expected.contains(name))
-                .collect();
+            let of_this_pair: Vec<_> =
+                ready.iter().map(|one| one.0).filter(|name| expected.contains(name)).collect();
             assert_eq!(of_this_pair, expected);
         }
         assert_eq!(ready.len(), expected_ready, "somebody fired without cause");

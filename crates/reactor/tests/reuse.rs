@@ -89,10 +89,7 @@ fn a_number_found_closed_ends_the_waits_on_it() {
         reactor.wait_fd(fd, 1, READ, "old").unwrap();
         reactor.watch(fd, READ, "watch").unwrap();
         drop(old);
-        assert_eq!(
-            errno(reactor.wait_fd(fd, 2, READ, "new")),
-            Some(Errno::BADF)
-        );
+        assert_eq!(errno(reactor.wait_fd(fd, 2, READ, "new")), Some(Errno::BADF));
         assert_eq!(brief_now(reactor), ["wait old re", "watch watch re"]);
         assert!(brief_now(reactor).is_empty());
         assert_eq!((reactor.wait_count(), reactor.watch_count()), (0, 0));
@@ -124,10 +121,7 @@ fn forgetting_hands_back_every_user_and_frees_the_number() {
         let watch = reactor.watch(fd, READ, "watch").unwrap();
         let mut fired = Vec::new();
         reactor.forget_fd(fd, &mut fired);
-        assert_eq!(
-            brief(reactor, &fired),
-            ["wait owner re", "wait anyone re", "watch watch re"]
-        );
+        assert_eq!(brief(reactor, &fired), ["wait owner re", "wait anyone re", "watch watch re"]);
         assert_eq!((reactor.wait_count(), reactor.watch_count()), (0, 0));
         assert_eq!(reactor.wait_cancel(wait), None);
         // The file lives on in the duplicate, but nothing of it is reported.
@@ -172,9 +166,7 @@ fn a_registration_out_of_reach_does_not_keep_the_loop_busy() {
     let _turn = one_at_a_time();
     let mut reactor = Names::new(Backend::Epoll).unwrap();
     let (bystander, bystander_writer) = pipe();
-    reactor
-        .wait_fd(raw(&bystander), 7, READ, "bystander")
-        .unwrap();
+    reactor.wait_fd(raw(&bystander), 7, READ, "bystander").unwrap();
     let (reader, writer) = pipe();
     let duplicate = dup(&reader).unwrap();
     let watch = reactor.watch(raw(&reader), READ, "watch").unwrap();

@@ -54,10 +54,7 @@ fn a_signal_is_reported_to_each_registration_until_it_is_removed() {
             assert!(start.elapsed() < HANG);
             reactor.poll(Some(HANG), &mut fired).unwrap();
         }
-        assert_eq!(
-            brief(reactor, &fired),
-            ["signal first 10", "signal second 10", "woken"]
-        );
+        assert_eq!(brief(reactor, &fired), ["signal first 10", "signal second 10", "woken"]);
         assert_eq!(reactor.signal_remove(first), Some("first"));
         assert_eq!(reactor.signal_remove(first), None);
         assert_eq!(reactor.signal_data(first), None);
@@ -109,13 +106,7 @@ fn two_reactors_each_report_a_signal() {
 fn numbers_that_cannot_be_handled_are_refused() {
     let _turn = one_at_a_time();
     let mut reactor = Names::new(Backend::Auto).unwrap();
-    let unblockable = [
-        Signal::KILL,
-        Signal::STOP,
-        Signal::SEGV,
-        Signal::FPE,
-        Signal::ILL,
-    ];
+    let unblockable = [Signal::KILL, Signal::STOP, Signal::SEGV, Signal::FPE, Signal::ILL];
     let refused = unblockable.map(Signal::as_raw);
     for signum in refused.into_iter().chain([-1, 0, 65, i32::MIN, i32::MAX]) {
         let result = errno(reactor.signal_add(signum, "x"));

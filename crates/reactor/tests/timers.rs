@@ -19,10 +19,7 @@ fn timers_expire_by_deadline_and_then_by_age() {
         assert_eq!(reactor.timer_count(), 5);
         assert!(reactor.pop_expired(9).is_none());
         assert_eq!(reactor.pop_expired(10).unwrap().1, "a");
-        assert_eq!(
-            brief_now(reactor),
-            ["timer a2", "timer b", "timer c", "timer d"]
-        );
+        assert_eq!(brief_now(reactor), ["timer a2", "timer b", "timer c", "timer d"]);
         assert_eq!(reactor.next_deadline(), None);
     });
 }
@@ -114,9 +111,7 @@ fn the_clock_is_read_by_polls_and_on_demand() {
     let made = reactor.now();
     let updated = reactor.update_now();
     assert!(updated >= made && reactor.now() == updated);
-    reactor
-        .poll(Some(Duration::from_millis(1)), &mut Vec::new())
-        .unwrap();
+    reactor.poll(Some(Duration::from_millis(1)), &mut Vec::new()).unwrap();
     assert!(reactor.now() >= updated + 1_000_000);
 }
 

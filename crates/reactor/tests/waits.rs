@@ -18,11 +18,7 @@ fn a_wait_fires_once() {
         assert!(brief_now(reactor).is_empty());
         put(&writer);
         match poll_until_fired(reactor).as_slice() {
-            [
-                Fired::Wait {
-                    key: fired, data, ..
-                },
-            ] => assert_eq!((*fired, *data), (key, "a")),
+            [Fired::Wait { key: fired, data, .. }] => assert_eq!((*fired, *data), (key, "a")),
             other => panic!("{other:?}"),
         }
         assert!(brief_now(reactor).is_empty());
@@ -67,21 +63,14 @@ fn each_direction_fires_its_own_waiters_in_order() {
     each_backend(|reactor: &mut Names| {
         let (here, there) = sockets();
         fill(&here);
-        for (interest, name) in [
-            (READ, "r1"),
-            (WRITE, "w1"),
-            (READ, "r2"),
-            (READ | WRITE, "both"),
-            (WRITE, "w2"),
-        ] {
+        for (interest, name) in
+            [(READ, "r1"), (WRITE, "w1"), (READ, "r2"), (READ | WRITE, "both"), (WRITE, "w2")]
+        {
             reactor.wait_fd(raw(&here), 1, interest, name).unwrap();
         }
         assert!(brief_now(reactor).is_empty());
         put(&there);
-        assert_eq!(
-            brief_now(reactor),
-            ["wait r1 r", "wait r2 r", "wait both r"]
-        );
+        assert_eq!(brief_now(reactor), ["wait r1 r", "wait r2 r", "wait both r"]);
         assert!(!reactor.has_waiter(raw(&here), READ));
         empty(&there);
         assert_eq!(brief_now(reactor), ["wait w1 w", "wait w2 w"]);
@@ -132,10 +121,7 @@ fn numbers_that_are_not_open_are_refused() {
         let nothing = Interest::default();
         let refused = errno(reactor.wait_fd(raw(&reader), 1, nothing, "x"));
         assert_eq!(refused, Some(Errno::INVAL));
-        assert_eq!(
-            errno(reactor.watch(raw(&reader), nothing, "x")),
-            Some(Errno::INVAL)
-        );
+        assert_eq!(errno(reactor.watch(raw(&reader), nothing, "x")), Some(Errno::INVAL));
         assert_eq!((reactor.wait_count(), reactor.watch_count()), (0, 0));
     });
 }
@@ -277,18 +263,11 @@ fn a_thousand_descriptors() {
         let pairs: Vec<_> = (0..1000).map(|_| sockets()).collect();
         for round in 0..3 {
             for (number, (here, _)) in pairs.iter().enumerate() {
-                reactor
-                    .wait_fd(raw(here), number as u64 + 1, READ, number)
-                    .unwrap();
+                reactor.wait_fd(raw(here), number as u64 + 1, READ, number).unwrap();
             }
             assert_eq!(reactor.wait_count(), 1000);
             let chosen = |number: &usize| number % 3 == round;
-            for (_, there) in pairs
-                .iter()
-                .enumerate()
-                .filter(|(n, _)| chosen(n))
-                .map(|p| p.1)
-            {
+            for (_, there) in pairs.iter().enumerate().filter(|(n, _)| chosen(n)).map(|p| p.1) {
                 put(there);
             }
             let start = Instant::now();

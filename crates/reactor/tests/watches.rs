@@ -40,10 +40,7 @@ fn each_of_several_watches_gets_the_directions_it_asked_for() {
         let both = reactor.watch(fd, READ | WRITE, "both").unwrap();
         assert_eq!(brief_now(reactor), ["watch write w", "watch both w"]);
         put(&there);
-        assert_eq!(
-            brief_now(reactor),
-            ["watch read r", "watch write w", "watch both rw"]
-        );
+        assert_eq!(brief_now(reactor), ["watch read r", "watch write w", "watch both rw"]);
         reactor.unwatch(both);
         assert_eq!(brief_now(reactor), ["watch read r", "watch write w"]);
         reactor.unwatch(write);
@@ -135,9 +132,8 @@ fn a_watch_follows_its_number_once_the_number_is_used_again() {
 fn a_thousand_watches_on_one_descriptor() {
     each_backend(|reactor: &mut Reactor<usize>| {
         let (reader, writer) = pipe();
-        let keys: Vec<_> = (0..1000)
-            .map(|number| reactor.watch(raw(&reader), READ, number).unwrap())
-            .collect();
+        let keys: Vec<_> =
+            (0..1000).map(|number| reactor.watch(raw(&reader), READ, number).unwrap()).collect();
         put(&writer);
         assert_eq!(poll_now(reactor).len(), 1000);
         for (number, key) in keys.into_iter().enumerate().rev() {

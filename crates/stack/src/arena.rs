@@ -223,11 +223,7 @@ impl<H: Hooks> Arena<H> {
             clock: 0,
             left: NO_SLOT,
             scratch: None,
-            exchange: Exchange {
-                to: ptr::null(),
-                keep_from: false,
-                arg: 0,
-            },
+            exchange: Exchange { to: ptr::null(), keep_from: false, arg: 0 },
             hooks: PhantomData,
         })
     }

@@ -28,5 +28,5 @@ mod coroutine;
 mod mapping;
 
 pub use arch::{Entry, switch};
-pub use arena::{Arena, Config, Hooks, Home};
+pub use arena::{Arena, Config, Home, Hooks};
 pub use coroutine::Coroutine;

@@ -1,6 +1,8 @@
 //! One anonymous memory mapping with a guard page at its low end.
 
-use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
+};
 use std::io;
 use std::ptr::{self, NonNull};
 

@@ -197,11 +197,7 @@ impl PyGreenlet {
     #[inline]
     unsafe fn of_coroutine(co: &Coroutine) -> &PyGreenlet {
         // SAFETY: as the caller guarantees; the container is at least as valid as the field.
-        unsafe {
-            &*ptr::from_ref(co)
-                .byte_sub(offset_of!(PyGreenlet, co))
-                .cast::<PyGreenlet>()
-        }
+        unsafe { &*ptr::from_ref(co).byte_sub(offset_of!(PyGreenlet, co)).cast::<PyGreenlet>() }
     }
 }
 

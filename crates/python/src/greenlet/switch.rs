@@ -184,11 +184,7 @@ fn is_runnable(thread: &Thread, target: *mut PyGreenlet, payload: &Payload) -> b
 /// not started finishes it, as if it had raised at once. Takes and gives an owned reference.
 #[cold]
 #[inline(never)]
-fn resolve_to_parent(
-    thread: &Thread,
-    mut target: *mut PyGreenlet,
-    mut payload: Payload,
-) -> Next {
+fn resolve_to_parent(thread: &Thread, mut target: *mut PyGreenlet, mut payload: Payload) -> Next {
     loop {
         // SAFETY: owned. The chain of parents ends at a main greenlet, which is active as long
         // as its thread runs.
@@ -239,11 +235,7 @@ fn finish_unstarted(thread: &Thread, greenlet: &PyGreenlet) {
 /// owned reference.
 #[inline(never)]
 pub fn exit_to_value(error: *mut ffi::PyObject) -> Payload {
-    if exceptions::is_greenlet_exit(error) {
-        Payload::Value(error)
-    } else {
-        Payload::Throw(error)
-    }
+    if exceptions::is_greenlet_exit(error) { Payload::Value(error) } else { Payload::Throw(error) }
 }
 
 /// Gives a fresh greenlet its home and the state it starts with.
@@ -257,9 +249,8 @@ unsafe fn settle(thread: &Thread, leaving: &PyGreenlet, fresh: &PyGreenlet) -> R
     // from it switches. A greenlet does not move.
     unsafe {
         let arena = &mut *thread.arena.get();
-        let home = arena
-            .settle(&fresh.co, &leaving.co, enter)
-            .map_err(|error| memory_error(&error))?;
+        let home =
+            arena.settle(&fresh.co, &leaving.co, enter).map_err(|error| memory_error(&error))?;
         fresh.py.begin(thread.state(), home);
     }
     fresh.status.set(Status::Active);
@@ -333,7 +324,9 @@ unsafe fn leave_for_good(
             let arena = thread.arena.get();
             (*arena).leave(&here.co);
             if let Err(error) = Arena::switch_to(arena, &here.co, &target.co, 0, false) {
-                eprintln!("greenloop: no memory for the stack that greenlets are moved with: {error}");
+                eprintln!(
+                    "greenloop: no memory for the stack that greenlets are moved with: {error}"
+                );
                 std::process::abort();
             }
             unreachable!("a finished greenlet was switched to");

@@ -39,6 +39,12 @@ pub struct Thread {
     has_orphans: AtomicBool,
 }
 
+// SAFETY: the cells are touched by the thread itself, or, like the counted references to the
+// record, with the GIL held only; the orphans are behind a mutex.
+unsafe impl Send for Thread {}
+// SAFETY: as above.
+unsafe impl Sync for Thread {}
+
 thread_local! {
     static CURRENT: Cell<*const Thread> = const { Cell::new(ptr::null()) };
 }

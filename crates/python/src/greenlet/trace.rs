@@ -80,4 +80,3 @@ pub fn gettrace(py: Python<'_>) -> PyResult<Py<PyAny>> {
     // SAFETY: owned by the record.
     Ok(unsafe { Bound::from_borrowed_ptr(py, trace) }.unbind())
 }
-

@@ -306,8 +306,7 @@ pub unsafe extern "C" fn traverse(
     // of a suspended greenlet are not visited: their references are on its stack.
     unsafe {
         let greenlet = &*this.cast::<PyGreenlet>();
-        let context =
-            if greenlet.is_running() { ptr::null_mut() } else { greenlet.py.context() };
+        let context = if greenlet.is_running() { ptr::null_mut() } else { greenlet.py.context() };
         for object in [
             ffi::Py_TYPE(this).cast::<ffi::PyObject>(),
             greenlet.run.get(),
@@ -381,9 +380,7 @@ pub unsafe fn drop_collected(greenlet: *mut PyGreenlet) {
     // SAFETY: as the caller guarantees.
     unsafe {
         let object = greenlet.cast::<ffi::PyObject>();
-        if ffi::Py_REFCNT(object) == 1
-            && (*greenlet).is_suspended()
-            && !interpreter_is_finalizing()
+        if ffi::Py_REFCNT(object) == 1 && (*greenlet).is_suspended() && !interpreter_is_finalizing()
         {
             with_raised_saved(|| end_suspended(&*(*greenlet).thread.get(), &*greenlet));
         }

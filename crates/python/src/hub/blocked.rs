@@ -56,7 +56,8 @@ fn describe(
     greenlet: &PyGreenlet,
     on: *mut pyo3::ffi::PyObject,
 ) -> PyResult<String> {
-    let who = if greenlet.is_main() { "main greenlet".to_owned() } else { object.repr()?.to_string() };
+    let who =
+        if greenlet.is_main() { "main greenlet".to_owned() } else { object.repr()?.to_string() };
     let what = if on.is_null() {
         "somebody to switch to it".to_owned()
     } else {

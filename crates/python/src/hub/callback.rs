@@ -66,7 +66,11 @@ impl Callback {
         let py = slf.py();
         let state = match (slf.callback(py), slf.args(py)) {
             (Some(function), Some(args)) => {
-                format!(" pending function={} args={}", function.bind(py).repr()?, args.bind(py).repr()?)
+                format!(
+                    " pending function={} args={}",
+                    function.bind(py).repr()?,
+                    args.bind(py).repr()?
+                )
             }
             _ => " stopped".to_owned(),
         };
@@ -78,11 +82,8 @@ impl Callback {
 pub fn run(py: Python<'_>, hub: &HubObject, callback: *mut ffi::PyObject) {
     // SAFETY: the entry owned the reference.
     let callback = unsafe { Bound::from_owned_ptr(py, callback) };
-    let call = callback
-        .cast::<Callback>()
-        .expect("only callbacks are put into Call entries")
-        .get()
-        .take();
+    let call =
+        callback.cast::<Callback>().expect("only callbacks are put into Call entries").get().take();
     if let Some((function, args)) = call
         && let Err(error) = function.bind(py).call1(args.bind(py))
     {

@@ -217,7 +217,10 @@ fn set_hub(py: Python<'_>, hub: Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     if !is_hub(hub.as_ptr()) {
-        return Err(PyTypeError::new_err(format!("expected a Hub, not {}", hub.get_type().name()?)));
+        return Err(PyTypeError::new_err(format!(
+            "expected a Hub, not {}",
+            hub.get_type().name()?
+        )));
     }
     HubObject::install(thread, &hub)
 }
@@ -420,4 +423,3 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     Ok(())
 }
-

@@ -78,9 +78,7 @@ impl Entry {
                 Self::Switch { greenlet, value } if (*greenlet).status.get() != Status::Dead => {
                     Some((greenlet, Payload::Value(value)))
                 }
-                Self::SwitchArgs { greenlet, args }
-                    if (*greenlet).status.get() != Status::Dead =>
-                {
+                Self::SwitchArgs { greenlet, args } if (*greenlet).status.get() != Status::Dead => {
                     Some((greenlet, Payload::Args(args)))
                 }
                 Self::Throw { greenlet, error } if (*greenlet).status.get() != Status::Dead => {

@@ -39,23 +39,29 @@ pub fn on_main_thread() -> bool {
 pub unsafe fn body(here: &PyGreenlet, first: Payload) -> Next {
     // SAFETY: only hubs have this body.
     let hub = unsafe { &*here.as_greenlet().cast::<HubObject>() };
-    // SAFETY: the GIL is held; a greenlet that runs has a thread.
-    let (py, thread) = unsafe { (Python::assume_attached(), &*here.thread.get()) };
-    // SAFETY: the arena is this thread's and no borrow of it is alive.
-    unsafe { (*thread.arena.get()).pin(&here.co) };
-    hub.take(py, first);
-    loop {
-        hub.run_ready(py, thread);
-        if hub.destroyed.get() {
-            return (thread.main_owned(), Payload::none());
-        }
-        if !hub.poll(py, thread) {
-            hub.out_of_work(py, thread);
-        }
-    }
+    // SAFETY: a greenlet that runs has a thread.
+    let thread = unsafe { &*here.thread.get() };
+    // The GIL is held; attaching tells pyo3 so, for as long as there is a hub. Otherwise it would
+    // put off dropping references where Python calls our functions without its wrappers.
+    Python::attach(|py| hub.run(py, thread, here, first))
 }
 
 impl HubObject {
+    fn run(&self, py: Python<'_>, thread: &Thread, here: &PyGreenlet, first: Payload) -> Next {
+        // SAFETY: the arena is this thread's and no borrow of it is alive.
+        unsafe { (*thread.arena.get()).pin(&here.co) };
+        self.take(py, first);
+        loop {
+            self.run_ready(py, thread);
+            if self.destroyed.get() {
+                return (thread.main_owned(), Payload::none());
+            }
+            if !self.poll(py, thread) {
+                self.out_of_work(py, thread);
+            }
+        }
+    }
+
     /// Runs ready entries until there are none, or the switch interval is over.
     fn run_ready(&self, py: Python<'_>, thread: &Thread) {
         loop {

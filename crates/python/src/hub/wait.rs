@@ -468,4 +468,3 @@ pub fn reason_of(ready: Ready) -> Reason {
         Reason::Notified
     }
 }
-

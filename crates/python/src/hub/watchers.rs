@@ -327,7 +327,7 @@ impl Timer {
         keep: bool,
         priority: Option<i32>,
     ) -> PyResult<Py<Self>> {
-        if !(repeat >= 0.0) {
+        if repeat.is_nan() || repeat < 0.0 {
             return Err(PyValueError::new_err(format!(
                 "repeat must be positive or zero: {repeat}"
             )));

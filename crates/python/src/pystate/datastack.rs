@@ -106,11 +106,8 @@ impl Saved {
     ///
     /// No frame in them is used again.
     pub unsafe fn free_outer_chunks(&self) {
-        let mut allocator = ffi::PyObjectArenaAllocator {
-            ctx: ptr::null_mut(),
-            alloc: None,
-            free: None,
-        };
+        let mut allocator =
+            ffi::PyObjectArenaAllocator { ctx: ptr::null_mut(), alloc: None, free: None };
         let mut chunk = self.chunk.get();
         if chunk.is_null() {
             return;

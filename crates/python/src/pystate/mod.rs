@@ -252,7 +252,8 @@ pub fn check_interpreter() -> Result<(), String> {
     if running == built {
         return Ok(());
     }
-    let show = |v: usize| format!("{}.{}.{} (0x{v:08x})", v >> 24 & 0xff, v >> 16 & 0xff, v >> 8 & 0xff);
+    let show =
+        |v: usize| format!("{}.{}.{} (0x{v:08x})", v >> 24 & 0xff, v >> 16 & 0xff, v >> 8 & 0xff);
     Err(format!(
         "greenloop was built for CPython {}, but this is CPython {}. Greenlets keep interpreter \
          state whose layout changes between micro releases: build greenloop again with this \

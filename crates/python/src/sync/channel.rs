@@ -85,18 +85,11 @@ impl Channel {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize=1)")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self {
-            offers: RefCell::default(),
-            getters: WaitList::new(),
-            claimed: Cell::new(0),
-        }
+        Self { offers: RefCell::default(), getters: WaitList::new(), claimed: Cell::new(0) }
     }
 
     #[pyo3(signature = (maxsize = Given::No))]
-    fn __init__<'py>(
-        _slf: &Bound<'py, Self>,
-        maxsize: Given<'py>,
-    ) -> PyResult<()> {
+    fn __init__<'py>(_slf: &Bound<'py, Self>, maxsize: Given<'py>) -> PyResult<()> {
         match maxsize {
             Given::Yes(maxsize) if !maxsize.eq(1)? => {
                 Err(PyValueError::new_err("Channels have a maxsize of 1"))
@@ -260,10 +253,9 @@ impl Channel {
 impl Channel {
     fn format(&self) -> String {
         let mut text = String::new();
-        for (name, count) in [
-            ("getters", self.getters.len()),
-            ("putters", self.offers.borrow().len()),
-        ] {
+        for (name, count) in
+            [("getters", self.getters.len()), ("putters", self.offers.borrow().len())]
+        {
             if count > 0 {
                 text.push_str(&format!(" {name}[{count}]"));
             }

@@ -85,8 +85,7 @@ impl Event {
             if this.flag.get() {
                 return Ok(true);
             }
-            let woken =
-                Wait::begin(py, slf.as_ptr())?.park(Some(&this.waiters), limit.deadline());
+            let woken = Wait::begin(py, slf.as_ptr())?.park(Some(&this.waiters), limit.deadline());
             Ok(limit.judge(woken)? == Reason::Notified)
         })
     }

@@ -102,7 +102,8 @@ impl Links {
                 }
             }
         }
-        let copies: Vec<_> = self.scheduled.borrow().iter().map(|call| call.clone_ref(py)).collect();
+        let copies: Vec<_> =
+            self.scheduled.borrow().iter().map(|call| call.clone_ref(py)).collect();
         for call in copies {
             if let Some(scheduled) = call.get().callback(py)
                 && scheduled.bind(py).eq(function)?

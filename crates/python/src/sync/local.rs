@@ -57,6 +57,7 @@ impl Hasher for AddressHasher {
 /// A greenlet's attributes.
 struct Slot {
     dict: Py<PyDict>,
+    /// A weak reference to it.
     greenlet: Py<PyAny>,
 }
 
@@ -141,15 +142,21 @@ unsafe impl Sync for Cleanup {}
 impl Cleanup {
     fn __call__(&self, reference: &Bound<'_, PyAny>) {
         if let Some(table) = self.table.upgrade() {
-            let ours = table
-                .slots
-                .borrow()
-                .get(&self.key)
-                .is_some_and(|slot| slot.greenlet.is(reference));
+            let ours =
+                table.slots.borrow().get(&self.key).is_some_and(|slot| slot.greenlet.is(reference));
             if ours {
                 table.remove(self.key);
             }
         }
+    }
+}
+
+/// The positional and the keyword arguments of a call.
+struct Arguments(Py<PyTuple>, Option<Py<PyDict>>);
+
+impl Arguments {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py), self.1.as_ref().map(|kwargs| kwargs.clone_ref(py)))
     }
 }
 
@@ -163,7 +170,7 @@ impl Cleanup {
 pub struct Local {
     table: Rc<Table>,
     /// What the object was made with, if there is an `__init__` to be called with it.
-    arguments: RefCell<Option<(Py<PyTuple>, Option<Py<PyDict>>)>>,
+    arguments: RefCell<Option<Arguments>>,
 }
 
 // SAFETY: as for `Sync`.
@@ -189,10 +196,8 @@ impl Local {
         let this = slf.get();
         let dict = this.make_dict(slf.py(), here)?;
         let py = slf.py();
-        let arguments = this.arguments.borrow().as_ref().map(|(args, kwargs)| {
-            (args.clone_ref(py), kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)))
-        });
-        if let Some((args, kwargs)) = arguments {
+        let arguments = this.arguments.borrow().as_ref().map(|arguments| arguments.clone_ref(py));
+        if let Some(Arguments(args, kwargs)) = arguments {
             let kwargs = kwargs.as_ref().map(|kwargs| kwargs.bind(py));
             let init = slf.get_type().getattr("__init__")?;
             let mut all = vec![slf.as_any().clone()];
@@ -236,8 +241,7 @@ impl Local {
         // SAFETY: valid objects, or null for the value; the dict is held for the call.
         unsafe {
             ffi::Py_INCREF(dict);
-            let status =
-                _PyObject_GenericSetAttrWithDict(slf.as_ptr(), name.as_ptr(), value, dict);
+            let status = _PyObject_GenericSetAttrWithDict(slf.as_ptr(), name.as_ptr(), value, dict);
             ffi::Py_DECREF(dict);
             if status == 0 { Ok(()) } else { Err(PyErr::fetch(py)) }
         }
@@ -266,7 +270,7 @@ impl Local {
         if given && !has_init {
             return Err(PyTypeError::new_err("Initialization arguments are not supported"));
         }
-        let arguments = has_init.then(|| (args.unbind(), kwargs.map(Bound::unbind)));
+        let arguments = has_init.then(|| Arguments(args.unbind(), kwargs.map(Bound::unbind)));
         let local = Self { table: Rc::default(), arguments: RefCell::new(arguments) };
         // The interpreter calls __init__ for this greenlet.
         local.make_dict(py, Thread::get(py)?.current().as_ptr())?;
@@ -311,12 +315,11 @@ impl Local {
         let py = slf.py();
         // SAFETY: a valid dict; held from here on.
         let dict = unsafe { Bound::from_borrowed_ptr(py, Self::dict(slf)?) };
-        let arguments = slf.get().arguments.borrow().as_ref().map(|(args, kwargs)| {
-            (args.clone_ref(py), kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)))
-        });
+        let arguments =
+            slf.get().arguments.borrow().as_ref().map(|arguments| arguments.clone_ref(py));
         let class = slf.get_type();
         let copied = match arguments {
-            Some((args, kwargs)) => {
+            Some(Arguments(args, kwargs)) => {
                 class.call(args.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?
             }
             None => class.call0()?,
@@ -329,15 +332,13 @@ impl Local {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some((args, kwargs)) = &*self.arguments.borrow() {
+        if let Some(Arguments(args, kwargs)) = &*self.arguments.borrow() {
             visit.call(args)?;
             visit.call(kwargs)?;
         }
-        for slot in self.table.slots.borrow().values() {
-            visit.call(&slot.dict)?;
-            visit.call(&slot.greenlet)?;
-        }
-        Ok(())
+        // The weak references are not visited: to the collector they are in use then, so it calls
+        // them back even for a greenlet that is garbage together with the local.
+        self.table.slots.borrow().values().try_for_each(|slot| visit.call(&slot.dict))
     }
 
     fn __clear__(&self) {

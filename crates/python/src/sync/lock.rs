@@ -6,7 +6,6 @@ use crate::hub::HubObject;
 use crate::time::deadline_after;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 /// The longest time that `_thread.lock` can wait, in seconds (`_thread.TIMEOUT_MAX`).
 const TIMEOUT_MAX: f64 = i64::MAX as f64 / 1e9;
@@ -129,8 +128,13 @@ impl Lock {
         take_permit(slf, &slf.get().permits, true, None)
     }
 
-    #[pyo3(signature = (*_args))]
-    fn __exit__(&self, _args: &Bound<'_, PyTuple>) -> PyResult<()> {
+    #[pyo3(signature = (_kind = None, _value = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         self.release()
     }
 

@@ -20,7 +20,9 @@ pub mod semaphore;
 use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
 use crate::time::Limit;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyFloat;
 use pyo3::{Borrowed, ffi};
 use std::ptr;
 
@@ -52,16 +54,46 @@ impl<'py> FromPyObject<'_, 'py> for Given<'py> {
 
 /// Runs `wait` with the limit that a `timeout` argument sets. The thread has a hub by then, so
 /// what `wait` checks stays true until it parks.
+#[inline(always)]
 fn limited<'py, R>(
     py: Python<'py>,
     timeout: Option<Bound<'py, PyAny>>,
     wait: impl FnOnce(&Limit<'py>) -> PyResult<R>,
 ) -> PyResult<R> {
-    let limit = Limit::start(py, timeout)?;
+    match timeout {
+        Some(timeout) if !timeout.is_none() => limited_by(py, timeout, wait),
+        _ => {
+            HubObject::get(py)?;
+            wait(&Limit::Never)
+        }
+    }
+}
+
+/// Out of line: a greenlet that waits without a limit does not have this on its stack.
+#[inline(never)]
+fn limited_by<'py, R>(
+    py: Python<'py>,
+    timeout: Bound<'py, PyAny>,
+    wait: impl FnOnce(&Limit<'py>) -> PyResult<R>,
+) -> PyResult<R> {
+    refuse_nan(&timeout)?;
+    let limit = Limit::start(py, Some(timeout))?;
     let result = HubObject::get(py).and_then(|_| wait(&limit));
     let ended = limit.end(py);
     let value = result?;
     ended.map(|()| value)
+}
+
+/// # Errors
+///
+/// ValueError for a number of seconds that is not a number.
+fn refuse_nan(timeout: &Bound<'_, PyAny>) -> PyResult<()> {
+    match timeout.cast::<PyFloat>() {
+        Ok(seconds) if seconds.value().is_nan() => {
+            Err(PyValueError::new_err("Invalid value NaN (not a number)"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the hub itself asks, which cannot wait.

@@ -69,8 +69,7 @@ impl AsyncResult {
             if this.ready() {
                 return Ok(true);
             }
-            let woken =
-                Wait::begin(py, slf.as_ptr())?.park(Some(&this.waiters), limit.deadline());
+            let woken = Wait::begin(py, slf.as_ptr())?.park(Some(&this.waiters), limit.deadline());
             if limit.judge(woken)? == Reason::Notified {
                 return Ok(true);
             }
@@ -79,10 +78,7 @@ impl AsyncResult {
         })
     }
 
-    fn error_part<'py, R>(
-        &self,
-        f: impl FnOnce(&Py<PyAny>, Option<&Py<PyAny>>) -> R,
-    ) -> Option<R> {
+    fn error_part<R>(&self, f: impl FnOnce(&Py<PyAny>, Option<&Py<PyAny>>) -> R) -> Option<R> {
         match &*self.outcome.borrow() {
             Some(Outcome::Error(error, traceback)) => Some(f(error, traceback.as_ref())),
             _ => None,

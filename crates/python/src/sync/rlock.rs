@@ -5,9 +5,9 @@ use super::permits::Permits;
 use super::{Truth, class_name};
 use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
+use crate::hub::wait::Thrown;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::ffi;
-use crate::hub::wait::Thrown;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -74,9 +74,8 @@ impl RLock {
             return Ok(false);
         }
         let count = self.count.get().checked_add(1);
-        self.count.set(count.ok_or_else(|| {
-            PyOverflowError::new_err("internal lock count overflowed")
-        })?);
+        self.count
+            .set(count.ok_or_else(|| PyOverflowError::new_err("internal lock count overflowed"))?);
         Ok(true)
     }
 
@@ -96,7 +95,11 @@ impl RLock {
         unsafe { ffi::Py_XDECREF(owner) };
     }
 
-    fn acquire_until(slf: &Bound<'_, Self>, blocking: bool, deadline: Option<u64>) -> PyResult<bool> {
+    fn acquire_until(
+        slf: &Bound<'_, Self>,
+        blocking: bool,
+        deadline: Option<u64>,
+    ) -> PyResult<bool> {
         let this = slf.get();
         let here = current(slf.py())?;
         if this.again(here)? {
@@ -168,8 +171,14 @@ impl RLock {
         Self::acquire_until(slf, true, None)
     }
 
-    #[pyo3(signature = (*_args))]
-    fn __exit__(&self, py: Python<'_>, _args: &Bound<'_, PyTuple>) -> PyResult<()> {
+    #[pyo3(signature = (_kind = None, _value = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         self.release(py)
     }
 

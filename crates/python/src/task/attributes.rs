@@ -214,9 +214,7 @@ unsafe extern "C" fn set_run(this: Object, value: Object, _: *mut c_void) -> c_i
     // SAFETY: a valid object or null; the old reference is dropped after it was replaced.
     unsafe {
         if !value.is_null() && ffi::PyCallable_Check(value) == 0 {
-            return fail(PyTypeError::new_err(
-                "The run argument or self._run must be callable",
-            ));
+            return fail(PyTypeError::new_err("The run argument or self._run must be callable"));
         }
         ffi::Py_XINCREF(value);
         ffi::Py_XDECREF(task(this).func.replace(value));

@@ -6,8 +6,8 @@
 use super::attributes::format_call;
 use super::body::{failed, notify_links};
 use super::object::{Stage, TaskObject};
-use super::{spawn_callbacks, spawned_link};
 use super::types::{is_task, start as start_task};
+use super::{spawn_callbacks, spawned_link};
 use crate::errors::take_raised;
 use crate::greenlet::exceptions::greenlet_exit;
 use crate::greenlet::methods::{instance_from, thread_for};
@@ -393,10 +393,7 @@ pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResul
         let name = function.getattr("__name__")?.to_string();
         // SAFETY: a callable; the result is a new reference or null.
         let method = unsafe {
-            Bound::from_owned_ptr_or_err(
-                module.py(),
-                PyInstanceMethod_New(function.as_ptr()),
-            )?
+            Bound::from_owned_ptr_or_err(module.py(), PyInstanceMethod_New(function.as_ptr()))?
         };
         class.setattr(name.as_str(), method)?;
     }
@@ -411,10 +408,7 @@ pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResul
     let spawn_later = wrap_pyfunction!(spawned_link::spawn_later, module)?;
     // SAFETY: a callable; the result is a new reference or null.
     let method = unsafe {
-        Bound::from_owned_ptr_or_err(
-            module.py(),
-            ffi::PyClassMethod_New(spawn_later.as_ptr()),
-        )?
+        Bound::from_owned_ptr_or_err(module.py(), ffi::PyClassMethod_New(spawn_later.as_ptr()))?
     };
     class.setattr("spawn_later", method)
 }

@@ -213,7 +213,12 @@ unsafe fn tuple_of(args: *const Object, count: usize) -> Object {
 }
 
 #[cold]
-unsafe fn spawn_subclass(class: Object, args: *const Object, count: usize, names: Object) -> Object {
+unsafe fn spawn_subclass(
+    class: Object,
+    args: *const Object,
+    count: usize,
+    names: Object,
+) -> Object {
     // SAFETY: the vectorcall convention; a new reference comes back.
     unsafe {
         let object = ffi::PyObject_Vectorcall(class, args, count, names);

@@ -1,8 +1,8 @@
 //! `Waiter`: hands one value or exception from one greenlet to another.
 
+use crate::exceptions;
 use crate::greenlet::methods::instance_from;
 use crate::hub::wait::{Reason, Wait, WaitList};
-use crate::exceptions;
 use pyo3::exceptions::{PyAssertionError, PyAttributeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -133,8 +133,7 @@ impl Waiter {
         let error = self.take_error(py)?;
         let bound = error.bind(py);
         let kind = bound.get_type().into_any().unbind();
-        let traceback =
-            bound.getattr("__traceback__").map_or_else(|_| py.None(), Bound::unbind);
+        let traceback = bound.getattr("__traceback__").map_or_else(|_| py.None(), Bound::unbind);
         Some((kind, error.clone_ref(py), traceback))
     }
 

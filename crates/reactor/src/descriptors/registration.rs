@@ -133,11 +133,8 @@ impl<T> Descriptors<T> {
             self.deregister(fd);
             return;
         };
-        let may_stay = if edge_triggered && !narrow {
-            covers(present, mode)
-        } else {
-            present == mode
-        };
+        let may_stay =
+            if edge_triggered && !narrow { covers(present, mode) } else { present == mode };
         if may_stay {
             return;
         }
@@ -262,8 +259,7 @@ impl<T> Descriptors<T> {
                 self.abandon(fd);
             }
         }
-        self.poller
-            .add(self.wake_fd, WAKE_TOKEN, Mode::Level(Interest::READABLE))?;
+        self.poller.add(self.wake_fd, WAKE_TOKEN, Mode::Level(Interest::READABLE))?;
         Ok(())
     }
 
@@ -297,8 +293,5 @@ fn is_not_registered(error: &io::Error) -> bool {
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE)
-    )
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }

@@ -15,12 +15,7 @@ use crate::waker::Waker;
 
 const READ: Interest = Interest::READABLE;
 const WRITE: Interest = Interest::WRITABLE;
-const NONE: Calls = Calls {
-    add: 0,
-    modify: 0,
-    delete: 0,
-    reset: 0,
-};
+const NONE: Calls = Calls { add: 0, modify: 0, delete: 0, reset: 0 };
 const ADD: Calls = Calls { add: 1, ..NONE };
 const MODIFY: Calls = Calls { modify: 1, ..NONE };
 const DELETE: Calls = Calls { delete: 1, ..NONE };
@@ -38,11 +33,7 @@ impl Bench {
         let poller = AnyPoller::Counting(counting);
         let descriptors = Descriptors::new(poller, waker.reader_fd()).unwrap();
         calls.take();
-        Bench {
-            descriptors,
-            calls,
-            _waker: waker,
-        }
+        Bench { descriptors, calls, _waker: waker }
     }
 
     /// The calls since the last time.
@@ -189,11 +180,7 @@ fn a_registration_out_of_reach_costs_one_rebuild() {
     bench.calls();
     assert_eq!(bench.poll(), 0);
     // The bystander and the wake pipe; what only had an owner waits for its next use.
-    let rebuild = Calls {
-        reset: 1,
-        add: 2,
-        ..NONE
-    };
+    let rebuild = Calls { reset: 1, add: 2, ..NONE };
     assert_eq!(bench.calls(), rebuild);
     put(&there);
     assert_eq!(bench.poll(), 1);

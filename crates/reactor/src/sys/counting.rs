@@ -24,10 +24,7 @@ pub(crate) struct Counting {
 impl Counting {
     pub(crate) fn new(inner: AnyPoller) -> (Counting, Rc<Cell<Calls>>) {
         let calls = Rc::default();
-        let counting = Counting {
-            inner: Box::new(inner),
-            calls: Rc::clone(&calls),
-        };
+        let counting = Counting { inner: Box::new(inner), calls: Rc::clone(&calls) };
         (counting, calls)
     }
 

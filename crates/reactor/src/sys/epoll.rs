@@ -58,11 +58,7 @@ impl Epoll {
             let millis = nanos.div_ceil(NANOS_PER_MILLI).min(i32::MAX as u64);
             timespec(millis * NANOS_PER_MILLI)
         });
-        epoll::wait(
-            &self.epoll,
-            spare_capacity(&mut self.buffer),
-            timeout.as_ref(),
-        )?;
+        epoll::wait(&self.epoll, spare_capacity(&mut self.buffer), timeout.as_ref())?;
         Ok(())
     }
 }
@@ -246,9 +242,7 @@ mod tests {
                 let timeout = Duration::from_micros(micros);
                 let start = Instant::now();
                 let mut events = Vec::new();
-                epoll
-                    .wait(Some(timeout.as_nanos() as u64), &mut events)
-                    .unwrap();
+                epoll.wait(Some(timeout.as_nanos() as u64), &mut events).unwrap();
                 assert!(events.is_empty());
                 assert!(start.elapsed() >= timeout);
             }
@@ -265,9 +259,7 @@ mod tests {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         rustix::io::write(&writer, b"x").unwrap();
         use std::os::fd::AsRawFd;
-        epoll
-            .add(reader.as_raw_fd(), 9, Mode::Level(Interest::READABLE))
-            .unwrap();
+        epoll.add(reader.as_raw_fd(), 9, Mode::Level(Interest::READABLE)).unwrap();
         for precise in [true, false] {
             epoll.precise &= precise;
             epoll.wait(Some(u64::MAX), &mut events).unwrap();

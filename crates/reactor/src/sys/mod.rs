@@ -105,10 +105,9 @@ impl AnyPoller {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             Backend::Auto | Backend::Epoll => Ok(AnyPoller::Epoll(epoll::Epoll::new()?)),
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            Backend::Epoll => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "this system has no epoll",
-            )),
+            Backend::Epoll => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no epoll"))
+            }
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
             Backend::Auto => Ok(AnyPoller::Poll(poll::Poll::new())),
             Backend::Poll => Ok(AnyPoller::Poll(poll::Poll::new())),

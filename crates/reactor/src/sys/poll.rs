@@ -33,12 +33,7 @@ pub(crate) struct Poll {
 
 impl Poll {
     pub(crate) fn new() -> Poll {
-        Poll {
-            entries: Vec::new(),
-            polled: Vec::new(),
-            tokens: Vec::new(),
-            numbers: Vec::new(),
-        }
+        Poll { entries: Vec::new(), polled: Vec::new(), tokens: Vec::new(), numbers: Vec::new() }
     }
 
     fn set(&mut self, fd: RawFd, token: u64, interest: Interest) {
@@ -171,9 +166,7 @@ mod tests {
     #[test]
     fn a_bad_number_is_refused_without_growing_the_table() {
         let mut poll = Poll::new();
-        let error = poll
-            .add(i32::MAX, 1, Mode::Level(Interest::READABLE))
-            .unwrap_err();
+        let error = poll.add(i32::MAX, 1, Mode::Level(Interest::READABLE)).unwrap_err();
         assert_eq!(Errno::from_io_error(&error), Some(Errno::BADF));
         assert!(poll.entries.is_empty());
     }
@@ -184,18 +177,11 @@ mod tests {
         let pipes: Vec<_> = (0..4).map(|_| rustix::pipe::pipe().unwrap()).collect();
         for (number, (reader, writer)) in pipes.iter().enumerate() {
             rustix::io::write(writer, b"x").unwrap();
-            poll.add(
-                reader.as_raw_fd(),
-                number as u64,
-                Mode::Level(Interest::READABLE),
-            )
-            .unwrap();
+            poll.add(reader.as_raw_fd(), number as u64, Mode::Level(Interest::READABLE)).unwrap();
         }
         poll.delete(pipes[1].0.as_raw_fd()).unwrap();
-        poll.modify(pipes[3].0.as_raw_fd(), 30, Mode::Level(Interest::READABLE))
-            .unwrap();
-        poll.modify(pipes[0].0.as_raw_fd(), 0, Mode::Level(Interest::EMPTY))
-            .unwrap();
+        poll.modify(pipes[3].0.as_raw_fd(), 30, Mode::Level(Interest::READABLE)).unwrap();
+        poll.modify(pipes[0].0.as_raw_fd(), 0, Mode::Level(Interest::EMPTY)).unwrap();
         let mut events = Vec::new();
         poll.wait(Some(0), &mut events).unwrap();
         let mut tokens: Vec<_> = events.iter().map(|event| event.token).collect();

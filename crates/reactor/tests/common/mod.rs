@@ -138,7 +138,5 @@ pub fn brief_now(reactor: &mut Reactor<&'static str>) -> Vec<String> {
 }
 
 pub fn errno<T>(result: io::Result<T>) -> Option<Errno> {
-    result
-        .err()
-        .map(|error| Errno::from_io_error(&error).unwrap())
+    result.err().map(|error| Errno::from_io_error(&error).unwrap())
 }

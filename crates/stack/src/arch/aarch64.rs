@@ -68,11 +68,5 @@ pub(crate) unsafe fn prepare(top: *mut u8, entry: Entry) -> *mut u8 {
 /// The outermost frame of a fresh stack: hands `arg` (in x0) to the entry function kept in x19.
 #[unsafe(naked)]
 unsafe extern "C" fn start() {
-    naked_asm!(
-        ".cfi_startproc",
-        ".cfi_undefined x30",
-        "blr x19",
-        "brk #1",
-        ".cfi_endproc",
-    )
+    naked_asm!(".cfi_startproc", ".cfi_undefined x30", "blr x19", "brk #1", ".cfi_endproc",)
 }

@@ -8,11 +8,11 @@
 //! Somebody who waits for room leaves the item here. Whoever makes room puts it into the store and
 //! wakes its owner: an item is put when there is room for it, not when its owner runs.
 
+use super::super::{in_hub, limited, refuse_nan};
+use super::SimpleQueue;
+use super::errors;
 use super::hooks::{Hook, Hooks};
 use super::store::{Order, Store};
-use super::super::{in_hub, limited};
-use super::errors;
-use super::SimpleQueue;
 use crate::hub::wait::{Reason, Ticket, Wait, WaitList};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -391,8 +391,9 @@ impl Core {
 
 /// # Errors
 ///
-/// TypeError for what is no number, ValueError for less than 0.
+/// TypeError for what is no number, ValueError for less than 0 and for not a number.
 fn check_timeout(timeout: &Bound<'_, PyAny>) -> PyResult<()> {
+    refuse_nan(timeout)?;
     if timeout.lt(0).map_err(|error| not_a_number(timeout, error))? {
         return Err(PyValueError::new_err("'timeout' must be a non-negative number"));
     }

@@ -4,9 +4,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 fn raise(py: Python<'_>, cell: &'static PyOnceLock<Py<PyAny>>, module: &str, name: &str) -> PyErr {
-    let class = cell.get_or_try_init(py, || {
-        Ok::<_, PyErr>(py.import(module)?.getattr(name)?.unbind())
-    });
+    let class =
+        cell.get_or_try_init(py, || Ok::<_, PyErr>(py.import(module)?.getattr(name)?.unbind()));
     match class.and_then(|class| class.bind(py).call0()) {
         Ok(error) => PyErr::from_value(error),
         Err(failure) => failure,

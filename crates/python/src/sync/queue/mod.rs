@@ -37,7 +37,12 @@ pub struct SimpleQueue {
 }
 
 impl SimpleQueue {
-    fn fresh(class: &Bound<'_, PyType>, own: &Bound<'_, PyType>, order: Order, tasks: bool) -> PyResult<Self> {
+    fn fresh(
+        class: &Bound<'_, PyType>,
+        own: &Bound<'_, PyType>,
+        order: Order,
+        tasks: bool,
+    ) -> PyResult<Self> {
         Ok(Self { core: Core::new(order, Hooks::of(class, own)?, tasks) })
     }
 
@@ -81,7 +86,10 @@ impl SimpleQueue {
         }
         match items {
             Some(items) => core.store.fill(&items),
-            None => Ok(core.store.clear()),
+            None => {
+                core.store.clear();
+                Ok(())
+            }
         }
     }
 

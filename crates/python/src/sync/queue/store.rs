@@ -48,10 +48,7 @@ fn library<'py>(
 }
 
 /// The Python object that holds `items` in an order.
-pub fn container<'py>(
-    order: Order,
-    items: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub fn container<'py>(order: Order, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = items.py();
     match order {
         Order::FirstInFirstOut => library(py, &DEQUE, "collections", "deque")?.call1((items,)),
@@ -224,7 +221,8 @@ impl Store {
         match &self.items {
             Items::Deque(items) => {
                 let items = items.borrow();
-                items.len() == copies.len() && items.iter().zip(copies).all(|(item, copy)| item.is(copy))
+                items.len() == copies.len()
+                    && items.iter().zip(copies).all(|(item, copy)| item.is(copy))
             }
             Items::Heap(heap) => heap.holds(copies),
         }
