@@ -6,7 +6,6 @@ The core raises these too: it imports them from here when it first needs one.
 from __future__ import annotations
 
 from greenloop._core import GreenletExit
-from greenloop.dropin import DropInError
 
 __all__ = [
     "BlockingSwitchOutError",
@@ -51,6 +50,14 @@ class ConcurrentObjectUseError(AssertionError):
 
 class InvalidThreadUseError(RuntimeError):
     """An object was used from a thread that it does not belong to."""
+
+
+class DropInError(RuntimeError):
+    """greenloop cannot stand in for gevent and greenlet in this process.
+
+    Either the real gevent or greenlet was imported first, or child processes were asked for
+    and the start-up hook they need is not installed. Nothing has been changed.
+    """
 
 
 class HubDestroyed(GreenletExit):

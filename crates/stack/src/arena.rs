@@ -490,7 +490,7 @@ impl<H: Hooks> Arena<H> {
 }
 
 /// Runs on the scratch stack: swaps the occupants of one slot and goes on with the new one.
-unsafe extern "C" fn exchange<H: Hooks>(arena: usize) -> ! {
+unsafe extern "C-unwind" fn exchange<H: Hooks>(arena: usize) -> ! {
     let arena = arena as *mut Arena<H>;
     // SAFETY: `switch_by_scratch` passes its arena; `from` has been left by the switch to here,
     // so it is suspended, and nobody runs in the slot while this stack runs.

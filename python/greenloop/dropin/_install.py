@@ -8,6 +8,8 @@ import sys
 import threading
 from types import ModuleType
 
+from greenloop.exceptions import DropInError
+
 from ._finder import DropInFinder
 from ._names import ALIASES, PACKAGE, ROOTS, target_name
 
@@ -18,14 +20,6 @@ PATCH_VARIABLE = "GREENLOOP_PATCH"
 HOOK_FILE = "greenloop_dropin.pth"
 
 _lock = threading.Lock()
-
-
-class DropInError(RuntimeError):
-    """greenloop cannot stand in for gevent and greenlet in this process.
-
-    Either the real gevent or greenlet was imported first, or child processes were asked for
-    and the start-up hook they need is not installed. Nothing has been changed.
-    """
 
 
 def _is_ours(name: str, module: ModuleType) -> bool:

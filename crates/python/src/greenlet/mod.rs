@@ -1,6 +1,7 @@
 //! The raw greenlet: the greenlet package's API on stacks of our own.
 
 pub mod attributes;
+pub mod call;
 pub mod exceptions;
 pub mod methods;
 pub mod object;

@@ -9,6 +9,7 @@
 //! References: the thread's record owns the running greenlet. A suspended greenlet is owned by
 //! whoever will switch to it.
 
+use super::call;
 use super::exceptions;
 use super::object::{Next, Payload, PyGreenlet, Status};
 use super::thread::Thread;
@@ -17,7 +18,6 @@ use crate::errors::{raise, set_memory_error, take_raised};
 use greenloop_stack::Arena;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 /// Switches to `target` and returns what this greenlet is given when it is switched to again: a
@@ -265,27 +265,18 @@ fn memory_error(error: &std::io::Error) -> Payload {
 }
 
 /// The outermost function on every greenlet's stack.
-unsafe extern "C" fn enter(_arg: usize) -> ! {
-    // No unwinding past this frame: there is nothing above it.
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let thread = Thread::try_get().expect("a greenlet runs in a thread with a record");
-        let here = thread.current();
-        // SAFETY: this greenlet was just switched to for the first time.
-        unsafe {
-            let first = arrive(thread, here);
-            thread.drop_leftovers();
-            let body = here.body.get();
-            let (target, payload) = body(here, first);
-            (thread, here, target, payload)
-        }
-    }));
-    let Ok((thread, here, target, payload)) = outcome else {
-        // The panic hook has printed what happened. State shared by all greenlets of the thread
-        // may be half-changed: going on would corrupt memory.
-        std::process::abort();
-    };
-    // SAFETY: the body is over; nothing on this stack has anything left to drop.
-    unsafe { leave_for_good(thread, here, target, payload) }
+unsafe extern "C-unwind" fn enter(_arg: usize) -> ! {
+    let thread = Thread::try_get().expect("a greenlet runs in a thread with a record");
+    let here = thread.current();
+    // SAFETY: this greenlet was just switched to for the first time. When its body is over,
+    // nothing on this stack has anything left to drop.
+    unsafe {
+        let first = arrive(thread, here);
+        thread.drop_leftovers();
+        let body = here.body.get();
+        let (target, payload) = body(here, first);
+        leave_for_good(thread, here, target, payload)
+    }
 }
 
 /// The end of a greenlet: goes on with `target` and never comes back.
@@ -386,7 +377,7 @@ pub unsafe fn run_body(here: &PyGreenlet, first: Payload) -> Next {
                 exit_to_value(error)
             }
             first => {
-                let result = call(run, first);
+                let result = call_run(run, first);
                 ffi::Py_DECREF(run);
                 finished(result)
             }
@@ -422,26 +413,26 @@ pub fn parent_of(here: &PyGreenlet) -> *mut PyGreenlet {
 /// # Safety
 ///
 /// `run` is a callable or null.
-unsafe fn call(run: *mut ffi::PyObject, first: Payload) -> *mut ffi::PyObject {
+unsafe fn call_run(run: *mut ffi::PyObject, first: Payload) -> *mut ffi::PyObject {
     // SAFETY: owned references, dropped after the call.
     unsafe {
         match first {
             Payload::Value(value) => {
-                let result = ffi::PyObject_CallOneArg(run, value);
+                let result = call::one_arg(run, value);
                 ffi::Py_DECREF(value);
                 result
             }
             Payload::Args(args) => {
                 if args.is_null() {
-                    return ffi::PyObject_CallNoArgs(run);
+                    return call::no_args(run);
                 }
-                let result = ffi::PyObject_CallObject(run, args);
+                let result = call::with_args(run, args);
                 ffi::Py_DECREF(args);
                 result
             }
             Payload::Keywords(pair) => {
                 let args = ffi::PyTuple_GET_ITEM(pair, 0);
-                let result = ffi::PyObject_Call(run, args, ffi::PyTuple_GET_ITEM(pair, 1));
+                let result = call::with_keywords(run, args, ffi::PyTuple_GET_ITEM(pair, 1));
                 ffi::Py_DECREF(pair);
                 result
             }

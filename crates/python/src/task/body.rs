@@ -3,6 +3,7 @@
 use super::object::{Stage, TaskObject};
 use crate::errors::take_raised;
 use crate::exceptions;
+use crate::greenlet::call;
 use crate::greenlet::exceptions::is_greenlet_exit;
 use crate::greenlet::object::{Next, Payload, PyGreenlet};
 use crate::greenlet::switch::parent_of;
@@ -37,7 +38,7 @@ pub unsafe fn body(here: &PyGreenlet, first: Payload) -> Next {
         Payload::Throw(error) => failed(task, error),
         first => {
             first.discard();
-            let result = call(task);
+            let result = call_run(task);
             if result.is_null() {
                 failed(task, take_raised());
             } else {
@@ -52,7 +53,7 @@ pub unsafe fn body(here: &PyGreenlet, first: Payload) -> Next {
 /// Calls the function, or, if there is none, the `_run` that a subclass defines. Without either
 /// the result is None.
 #[inline]
-fn call(task: &TaskObject) -> *mut ffi::PyObject {
+fn call_run(task: &TaskObject) -> *mut ffi::PyObject {
     let func = task.func.get();
     if func.is_null() {
         return call_method(task);
@@ -105,15 +106,15 @@ unsafe fn call_with(
     unsafe {
         if kwargs.is_null() {
             if args.is_null() {
-                return ffi::PyObject_CallNoArgs(func);
+                return call::no_args(func);
             }
-            return ffi::PyObject_CallObject(func, args);
+            return call::with_args(func, args);
         }
         if !args.is_null() {
-            return ffi::PyObject_Call(func, args, kwargs);
+            return call::with_keywords(func, args, kwargs);
         }
         let empty = ffi::PyTuple_New(0);
-        let result = ffi::PyObject_Call(func, empty, kwargs);
+        let result = call::with_keywords(func, empty, kwargs);
         ffi::Py_DECREF(empty);
         result
     }

@@ -27,4 +27,8 @@ pub use x86_64::switch;
 
 /// The first function to run on a fresh stack. It never returns: a coroutine ends by switching
 /// away for good.
-pub type Entry = unsafe extern "C" fn(arg: usize) -> !;
+///
+/// A panic that leaves it ends the process: there is nothing above it. A forced unwinding
+/// (`pthread_exit` in a daemon thread) passes through it, finds the end of the stack and ends the
+/// thread, which is what it is for. Hence "C-unwind", and no `catch_unwind` around its body.
+pub type Entry = unsafe extern "C-unwind" fn(arg: usize) -> !;
