@@ -39,10 +39,11 @@ class _Entry:
         self.ident = ident
         self.thread = thread
 
-    def __del__(self) -> None:
-        # One step each: no lock is needed, so that none is waited for in a finalizer.
-        if _active.get(self.ident) is self.thread:
-            _active.pop(self.ident, None)
+    # The dictionary is an argument as a module has no globals left at the very end. Each step is
+    # one for other threads: no lock is needed, so that none is waited for in a finalizer.
+    def __del__(self, active: dict[int, Any] = _active) -> None:
+        if active.get(self.ident) is self.thread:
+            active.pop(self.ident, None)
 
 
 _dummies = _Dummies()
@@ -51,9 +52,14 @@ _dummies = _Dummies()
 class _DummyThread(_NativeDummyThread):  # type: ignore[misc]
     """What `current_thread` returns in a greenlet or native thread that is no Thread.
 
-    Unlike that of some Python versions it does not stay in `threading` for ever.
+    It goes when the greenlet ends, or the native thread. (`threading` has something similar for
+    native threads in some versions, which fails if a greenlet is still there when Python exits.)
     """
 
     def __init__(self) -> None:
         super().__init__()
+        theirs = vars(_threading).get("_thread_local_info")
+        if hasattr(theirs, "_track_dummy_thread_ref"):
+            del theirs._track_dummy_thread_ref
+            _active[self.ident] = self
         _dummies.entry = _Entry(self.ident, self)

@@ -226,21 +226,17 @@ def test_redis_client(run_script: Any, redis_port: int) -> None:
     assert out == "done\n"
 
 
-@pytest.mark.parametrize("mixin", ["ThreadingMixIn", "ForkingMixIn"])
-def test_socketserver(run_script: Any, mixin: str) -> None:
+def test_threading_socketserver(run_script: Any) -> None:
     script = """
         from gevent import monkey; monkey.patch_all()
-        import socket, socketserver, sys, threading
+        import socket, socketserver, threading
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self):
                 for line in self.rfile:
                     self.wfile.write(line.upper())
 
-        class Server(getattr(socketserver, sys.argv[1]), socketserver.TCPServer):
-            pass
-
-        server = Server(("127.0.0.1", 0), Handler)
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
         clients = [socket.create_connection(server.server_address, 60) for _ in range(5)]
@@ -258,8 +254,37 @@ def test_socketserver(run_script: Any, mixin: str) -> None:
         server.server_close()
         print("done")
         """
-    out = run_script(script, mixin).check_quiet()
+    out = run_script(script).check_quiet()
     assert out == "done\n"
+
+
+def test_forking_socketserver(run_script: Any) -> None:
+    script = """
+        from gevent import monkey; monkey.patch_all()
+        import socketserver, subprocess, sys
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                for line in self.rfile:
+                    self.wfile.write(line.upper())
+
+        CLIENT = '''if True:
+            import socket, sys
+            connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60)
+            file = connection.makefile("rw")
+            for line in "abc":
+                print(line, file=file, flush=True)
+                assert file.readline().strip() == line.upper()
+        '''
+        server = socketserver.ForkingTCPServer(("127.0.0.1", 0), Handler)
+        port = str(server.server_address[1])
+        clients = [subprocess.Popen([sys.executable, "-c", CLIENT, port]) for _ in range(3)]
+        for _ in clients:
+            server.handle_request()
+        print([client.wait() for client in clients])
+        server.server_close()
+        """
+    assert run_script(script).check_quiet() == "[0, 0, 0]\n"
 
 
 def test_http_server_and_client_in_one_thread(run_script: Any) -> None:

@@ -19,6 +19,7 @@ from greenloop import threading as green_threading
 from greenloop.lock import Lock, RLock
 from greenloop.monkey._aliases import replace_aliases, standard_modules
 from greenloop.monkey._existing import Maker, replace_referenced
+from greenloop.monkey._imports import hand_over_imports
 from greenloop.monkey._items import patch_item, patch_module
 from greenloop.monkey._joining import NativeHandle, NativeSentinel
 from greenloop.monkey._state import saved
@@ -64,6 +65,8 @@ def patch_thread(
         skip=skip,
     )
     patch_module(_thread, green_thread)
+    if first:
+        hand_over_imports()
     if _threading_local:
         patch_item(stdlib_threading_local, "local", green_local.local)
     if logging and existing_locks and first:
