@@ -59,8 +59,13 @@ test: test-rust test-python
 test-rust:
 	cargo test $(CARGO_FLAGS) --workspace --exclude greenloop-python
 
-test-python: installed
+test-python: installed services
 	$(MAIN)/python -m pytest $(PYTEST_FLAGS)
+
+# Servers that tests start, from Debian's packages where they are missing.
+.PHONY: services
+services:
+	@$(PYTHON) tools/services.py
 
 test-matrix: test-rust
 	@pythons=$$($(PYTHON) tools/pythons.py) || exit 1; \

@@ -430,6 +430,7 @@ def _shutdown() -> None:
     me = get_ident()
     while handle := next((handle for handle in list(_not_daemons) if handle.ident != me), None):
         handle.join()
+        _not_daemons.pop(handle, None)
     if _native_shutdown is not None:
         _native_shutdown()
 

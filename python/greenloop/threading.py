@@ -7,8 +7,10 @@ classes: patching replaces the primitives below them.
 from __future__ import annotations
 
 import threading as _threading
+import weakref
 from typing import Any
 
+from greenloop._core import Greenlet, getcurrent
 from greenloop.local import local
 from greenloop.lock import Lock, RLock
 from greenloop.thread import get_ident, start_new_thread
@@ -24,29 +26,23 @@ _NativeDummyThread: Any = vars(_threading)["_DummyThread"]
 _active: dict[int, Any] = vars(_threading)["_active"]
 
 
-class _Dummies(local):
-    """The current greenlet's dummy thread; goes when the greenlet ends."""
+class _Forget:
+    """Takes a dummy thread out of `threading` when it is called.
 
-    entry: _Entry
+    That is one step each time: no lock is needed, so that none is waited for in a finalizer.
+    """
 
+    __slots__ = ("active", "ident", "thread")
 
-class _Entry:
-    """Takes a dummy thread out of `threading` when it is dropped itself."""
-
-    __slots__ = ("ident", "thread")
-
-    def __init__(self, ident: int, thread: Any) -> None:
-        self.ident = ident
+    def __init__(self, thread: Any) -> None:
         self.thread = thread
+        self.ident = thread.ident
+        # Kept here as a module has no globals left when Python exits.
+        self.active = _active
 
-    # The dictionary is an argument as a module has no globals left at the very end. Each step is
-    # one for other threads: no lock is needed, so that none is waited for in a finalizer.
-    def __del__(self, active: dict[int, Any] = _active) -> None:
-        if active.get(self.ident) is self.thread:
-            active.pop(self.ident, None)
-
-
-_dummies = _Dummies()
+    def __call__(self, _ended: object) -> None:
+        if self.active.get(self.ident) is self.thread:
+            self.active.pop(self.ident, None)
 
 
 class _DummyThread(_NativeDummyThread):  # type: ignore[misc]
@@ -62,4 +58,8 @@ class _DummyThread(_NativeDummyThread):  # type: ignore[misc]
         if hasattr(theirs, "_track_dummy_thread_ref"):
             del theirs._track_dummy_thread_ref
             _active[self.ident] = self
-        _dummies.entry = _Entry(self.ident, self)
+        current = getcurrent()
+        if isinstance(current, Greenlet):
+            current.rawlink(_Forget(self))
+        else:
+            self._watched = weakref.ref(current, _Forget(self))

@@ -85,10 +85,12 @@ class _References:
         """Replace an object, if that can be done everywhere."""
         if not self._all_known(number):
             return False
-        setters: list[tuple[_Setter | None, str | None]] = []
-        for holder in self.holders[number]:
-            if type(holder) is not BuiltinMethodType:
-                setters.append((self._place(holder, number), None))
+        # No variable may be left that refers to a holder: it would be counted below.
+        setters: list[tuple[_Setter | None, str | None]] = [
+            (self._place(holder, number), None)
+            for holder in self.holders[number]
+            if type(holder) is not BuiltinMethodType
+        ]
         for method, name in self._methods(number):
             # One more: it is in the list of what refers to the object.
             if not self._all_known(method, 1):

@@ -17,12 +17,12 @@ class MonkeyPatchWarning(RuntimeWarning):
 
 def warn(message: str) -> None:
     """Issue a MonkeyPatchWarning that points at the program's call of a function in here."""
-    level = 2
-    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(_HERE):
         level += 1
         frame = frame.f_back
-    warnings.warn(message, MonkeyPatchWarning, stacklevel=level - 1)
+    warnings.warn(message, MonkeyPatchWarning, stacklevel=level)
 
 
 _HERE = __file__.rpartition("/")[0] + "/"

@@ -101,6 +101,8 @@ def _adapt_thread(thread: Any) -> None:
             thread._handle = green_thread._make_thread_handle(thread.ident)
         elif not thread._handle.is_done():
             thread._handle = NativeHandle(thread._handle)
+            if not thread.daemon:
+                green_thread._not_daemons[thread._handle] = None
 
 
 def _adapt_sentinel(thread: Any) -> None:

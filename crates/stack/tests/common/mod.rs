@@ -213,7 +213,7 @@ impl Drop for Rig {
 }
 
 /// The outermost function of every test coroutine.
-unsafe extern "C" fn enter(arg: usize) -> ! {
+unsafe extern "C-unwind" fn enter(arg: usize) -> ! {
     // SAFETY: set by `Rig::new` in this thread, and alive while its coroutines run.
     let rig = unsafe { &*RIG.get() };
     let (me, to, arg) = {
