@@ -13,6 +13,7 @@ import signal
 import sys
 import threading as _stdlib_threading
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from greenloop import _core
@@ -108,11 +109,40 @@ def _is_own_main(greenlet: _core.greenlet) -> bool:
 # --- the end of a thread
 
 
-class _ThreadHandle:
-    """What others know of a thread: whether it runs, and how to wait for its end.
+class _Waiters:
+    """Greenlets, of any native thread, that wait until something has happened."""
 
-    Waiting works from greenlets of any native thread.
-    """
+    __slots__ = ("_locks",)
+
+    def __init__(self) -> None:
+        self._locks: list[Lock] = []
+
+    def wait(self, happened: Callable[[], bool], timeout: float) -> None:
+        """Wait for a call of `wake`, or *timeout* seconds. A negative number is no limit.
+
+        happened: whether there is nothing to wait for. It is asked once more when nothing can be
+            missed any longer.
+        """
+        lock = Lock()
+        lock.acquire()
+        self._locks.append(lock)
+        try:
+            if not happened():
+                lock.acquire(True, timeout if timeout >= 0 else -1)
+        finally:
+            try:
+                self._locks.remove(lock)
+            except ValueError:
+                pass  # `wake` has taken it out
+
+    def wake(self) -> None:
+        """End all waits."""
+        while self._locks:
+            self._locks.pop().release()
+
+
+class _ThreadHandle:
+    """What others know of a thread: whether it runs, and how to wait for its end."""
 
     __slots__ = ("__weakref__", "_done", "_ident", "_started", "_waiters")
 
@@ -120,7 +150,7 @@ class _ThreadHandle:
         self._ident = 0
         self._started = False
         self._done = False
-        self._waiters: list[Lock] = []
+        self._waiters = _Waiters()
 
     @property
     def ident(self) -> int:
@@ -144,17 +174,7 @@ class _ThreadHandle:
             return
         if self._ident == get_ident():
             raise RuntimeError("Cannot join current thread")
-        waiter = Lock()
-        waiter.acquire()
-        self._waiters.append(waiter)
-        # The end may have come, in another native thread, before the waiter was in the list.
-        if not self._done:
-            limit = -1.0 if timeout is None or timeout < 0 else timeout
-            try:
-                waiter.acquire(True, limit)
-            finally:
-                if not self._done:
-                    self._waiters.remove(waiter)
+        self._waiters.wait(self.is_done, -1 if timeout is None else timeout)
 
     def _begin(self, ident: int) -> None:
         self._ident = ident
@@ -164,9 +184,7 @@ class _ThreadHandle:
         if not self._started:
             raise RuntimeError("thread not started")
         self._done = True
-        while self._waiters:
-            waiter = self._waiters.pop()
-            waiter.release()
+        self._waiters.wake()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object: ident={self._ident}>"
@@ -181,6 +199,45 @@ def _make_thread_handle(ident: int) -> _ThreadHandle:
     return handle
 
 
+class _Sentinel:
+    """A lock that a thread has as long as it runs.
+
+    Unlike others it is handed to nobody when it is released: `threading`, which takes and releases
+    it in order to wait for the end of the thread, expects it to be free after that.
+    """
+
+    __slots__ = ("__weakref__", "_held", "_waiters")
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiters = _Waiters()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if self._held and blocking:
+            deadline = monotonic() + timeout
+            while self._held and (timeout < 0 or (left := deadline - monotonic()) > 0):
+                self._waiters.wait(self._is_free, -1 if timeout < 0 else left)
+        if self._held:
+            return False
+        self._held = True
+        return True
+
+    def release(self) -> None:
+        if not self._held:
+            raise RuntimeError("release unlocked lock")
+        self._held = False
+        self._waiters.wake()
+
+    def locked(self) -> bool:
+        return self._held
+
+    def _is_free(self) -> bool:
+        return not self._held
+
+    def _at_fork_reinit(self) -> None:
+        self._held = False
+
+
 # The threads that run, and those among them that the program waits for at its end.
 _running: set[_ThreadGreenlet] = set()
 _not_daemons: dict[_ThreadHandle, None] = {}
@@ -191,7 +248,7 @@ class _NativeThread:
 
     def __init__(self) -> None:
         self.greenlets: set[_ThreadGreenlet] = set()
-        self.sentinels: list[Lock] = []
+        self.sentinels: list[_Sentinel] = []
 
     def __del__(self) -> None:
         # Its hub has gone with it: these will never run again.
@@ -214,7 +271,7 @@ class _PerNativeThread(_thread._local):
 _here = _PerNativeThread()
 
 
-def _release(sentinel: Lock) -> None:
+def _release(sentinel: _Sentinel) -> None:
     if sentinel.locked():
         sentinel.release()
 
@@ -233,7 +290,7 @@ class _ThreadGreenlet(Greenlet):
         self._call = (function, args, kwargs)
         self._handle = handle
         #: Released at the end; see _set_sentinel.
-        self._sentinel: Lock | None = None
+        self._sentinel: _Sentinel | None = None
         #: Whether it is a copy that a forked child has of a thread of its parent.
         self._left_over = False
         self._native = _here.record
@@ -406,12 +463,12 @@ def _forward_interrupts(function: Callable[..., object]) -> None:
 # --- private names of the standard module
 
 
-def _set_sentinel() -> Lock:
+def _set_sentinel() -> _Sentinel:
     """Return a lock that is released, if somebody holds it, when the current thread ends.
 
     (`threading` waits for threads with it before Python 3.13.)
     """
-    sentinel = Lock()
+    sentinel = _Sentinel()
     current = getcurrent()
     if isinstance(current, _ThreadGreenlet):
         current._sentinel = sentinel

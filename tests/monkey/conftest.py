@@ -152,3 +152,14 @@ def redis_port() -> Iterator[int]:
     server = RedisLikeServer(("127.0.0.1", 0), RedisLikeHandler)
     with serving(server):
         yield server.server_address[1]
+
+
+@pytest.fixture
+def run_module(run_script: Any) -> Callable[..., Any]:
+    """A function that runs `python -m gevent.monkey` with arguments."""
+    script = "import runpy, sys\nrunpy.run_module('gevent.monkey', run_name='__main__')\n"
+
+    def run(*args: str, env: Any = None) -> Any:
+        return run_script(script, *args, env=env)
+
+    return run

@@ -110,7 +110,7 @@ def _adapt_sentinel(thread: Any) -> None:
     if type(native) is not _NativeLock:
         return
     if thread is stdlib_threading.main_thread():
-        sentinel: Any = Lock()
+        sentinel: Any = green_thread._Sentinel()
         sentinel.acquire()
     else:
         sentinel = NativeSentinel(native)

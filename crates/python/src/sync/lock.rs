@@ -102,7 +102,7 @@ impl Lock {
 
     /// Releases the lock. Does not switch. Raises RuntimeError if it is not locked.
     fn release(&self) -> PyResult<()> {
-        if self.permits.free() > 0 {
+        if !self.permits.is_held() {
             return Err(PyRuntimeError::new_err("release unlocked lock"));
         }
         self.permits.give();
@@ -114,9 +114,10 @@ impl Lock {
         self.release()
     }
 
-    /// Whether somebody has the lock.
+    /// Whether somebody has the lock. Not while it is handed to somebody who waited and has not
+    /// run since: whoever released it finds it unlocked, as threading relies on.
     fn locked(&self) -> bool {
-        self.permits.free() <= 0
+        self.permits.is_held()
     }
 
     /// As `locked`.
@@ -140,7 +141,7 @@ impl Lock {
 
     /// In a child process after `fork`: unlocks it, as whoever has it may be gone with its thread.
     fn _at_fork_reinit(&self) {
-        self.permits.set_free(1);
+        self.permits.reinit_one();
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -11,6 +11,8 @@ use std::cell::Cell;
 /// meanwhile can take it first. So permits are free only while nobody waits.
 pub struct Permits {
     free: Cell<i64>,
+    /// Permits on their way: handed to somebody who waited and has not run since.
+    passing: Cell<usize>,
     waiters: WaitList,
 }
 
@@ -19,12 +21,31 @@ unsafe impl Sync for Permits {}
 
 impl Permits {
     pub const fn new(free: i64) -> Self {
-        Self { free: Cell::new(free), waiters: WaitList::new() }
+        Self { free: Cell::new(free), passing: Cell::new(0), waiters: WaitList::new() }
     }
 
     #[inline]
     pub fn free(&self) -> i64 {
         self.free.get()
+    }
+
+    /// Whether somebody has a permit, one that is on its way not counted.
+    pub fn is_held(&self) -> bool {
+        self.free.get() <= 0 && self.passing.get() == 0
+    }
+
+    /// In a child process after `fork`: one free permit, and nothing on its way.
+    pub fn reinit_one(&self) {
+        self.passing.set(0);
+        self.set_free(1);
+    }
+
+    fn pass_on(&self) -> bool {
+        let passed = self.waiters.wake_one();
+        if passed {
+            self.passing.set(self.passing.get() + 1);
+        }
+        passed
     }
 
     pub fn waiting(&self) -> usize {
@@ -47,7 +68,7 @@ impl Permits {
     pub fn give(&self) {
         let free = self.free.get() + 1;
         // With less than none, the permit makes up for one that was taken away.
-        if free <= 0 || !self.waiters.wake_one() {
+        if free <= 0 || !self.pass_on() {
             self.free.set(free);
         }
     }
@@ -55,7 +76,7 @@ impl Permits {
     /// Sets the number of free permits. Those who wait get theirs out of it.
     pub fn set_free(&self, free: i64) {
         let mut left = free;
-        while left > 0 && self.waiters.wake_one() {
+        while left > 0 && self.pass_on() {
             left -= 1;
         }
         self.free.set(left);
@@ -73,8 +94,11 @@ impl Permits {
         deadline: Option<u64>,
     ) -> PyResult<Woken> {
         let woken = Wait::begin(py, on)?.park(Some(&self.waiters), deadline);
-        if woken.error.is_some() && woken.notified() {
-            self.give();
+        if woken.notified() {
+            self.passing.set(self.passing.get() - 1);
+            if woken.error.is_some() {
+                self.give();
+            }
         }
         Ok(woken)
     }
