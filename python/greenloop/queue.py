@@ -29,7 +29,7 @@ if sys.version_info >= (3, 13):
     ShutDown = _queue.ShutDown
 else:
 
-    class ShutDown(Exception):  # noqa: N818 -- the name that the standard library gave it
+    class ShutDown(Exception):
         """A queue is used that has been shut down."""
 
 

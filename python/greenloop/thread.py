@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading as _stdlib_threading
+import weakref
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
@@ -238,9 +239,17 @@ class _Sentinel:
         self._held = False
 
 
-# The threads that run, and those among them that the program waits for at its end.
+# The threads that run; the handles of native ones; those that the program waits for at its end.
 _running: set[_ThreadGreenlet] = set()
+_native_handles: weakref.WeakSet[_ThreadHandle] = weakref.WeakSet()
 _not_daemons: dict[_ThreadHandle, None] = {}
+
+
+def _watch(handle: _ThreadHandle, daemon: bool) -> None:
+    """Note the handle of a native thread that runs already."""
+    _native_handles.add(handle)
+    if not daemon:
+        _not_daemons[handle] = None
 
 
 class _NativeThread:
@@ -522,6 +531,10 @@ def _after_fork_in_child() -> None:
             # Python's own threads do not exist in the child.
             greenlet._left_over = True
             greenlet.finish()
+    for handle in list(_native_handles):
+        handle._set_done()
+        _not_daemons.pop(handle, None)
+    _native_handles.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

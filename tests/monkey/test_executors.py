@@ -189,20 +189,3 @@ def test_asyncio_in_two_threads(run_script: Any) -> None:
         assert done.wait(60)
         """
     run_script(script).check_quiet()
-
-
-def test_asyncio_subprocess(run_script: Any) -> None:
-    script = """
-        from gevent import monkey; monkey.patch_all()
-        import asyncio, sys
-
-        async def main():
-            process = await asyncio.create_subprocess_exec(
-                "cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-            )
-            out, _ = await process.communicate(b"text")
-            print(out, process.returncode)
-
-        asyncio.run(main())
-        """
-    assert run_script(script).check_quiet() == "b'text' 0\n"

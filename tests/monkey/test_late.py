@@ -370,3 +370,28 @@ def test_imports_that_are_under_way(run_script: Any, tmp_path: Any) -> None:
         print(application.seen)
         """
     assert run_script(script, str(tmp_path)).check_quiet() == "[True]\n"
+
+
+def test_fork_while_a_native_thread_runs(run_script: Any) -> None:
+    script = """
+        import threading, time
+
+        go = threading.Event()
+        thread = threading.Thread(target=go.wait, args=(60,))
+        thread.start()
+        from gevent import monkey; monkey.patch_all()
+        import os, sys, warnings
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads
+        pid = os.fork()
+        if pid == 0:
+            assert not thread.is_alive()
+            thread.join()
+            assert threading.enumerate() == [threading.main_thread()]
+            sys.exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        assert thread.is_alive()
+        go.set()
+        thread.join()
+        """
+    assert run_script(script).check_quiet() == "7\n"

@@ -10,6 +10,7 @@ import os
 import sys
 import threading as stdlib_threading
 import weakref
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +22,6 @@ from greenloop.monkey._aliases import replace_aliases, standard_modules
 from greenloop.monkey._existing import Maker, replace_referenced
 from greenloop.monkey._imports import hand_over_imports
 from greenloop.monkey._items import patch_item, patch_module
-from greenloop.monkey._joining import NativeHandle, NativeSentinel
 from greenloop.monkey._state import saved
 from greenloop.queue import SimpleQueue
 
@@ -30,6 +30,7 @@ _NativeLock: Any = type(_thread.allocate_lock())
 _NativeRLock: Any = _thread.RLock
 _NativeLocal: Any = _thread._local
 _NativeHandle: Any = getattr(_thread, "_ThreadHandle", None)
+_native_start_new_thread = _thread.start_new_thread
 
 
 def patch_thread(
@@ -95,30 +96,63 @@ def _adapt_thread(thread: Any) -> None:
     if _NativeHandle is None:
         _adapt_sentinel(thread)
     elif type(thread._handle) is _NativeHandle:
-        if thread.ident is None:
-            thread._handle = green_thread._ThreadHandle()
-        elif thread is stdlib_threading.main_thread():
-            thread._handle = green_thread._make_thread_handle(thread.ident)
-        elif not thread._handle.is_done():
-            thread._handle = NativeHandle(thread._handle)
-            if not thread.daemon:
-                green_thread._not_daemons[thread._handle] = None
+        _adapt_handle(thread)
+
+
+def _adapt_handle(thread: Any) -> None:
+    native = thread._handle
+    if thread.ident is None:
+        thread._handle = green_thread._ThreadHandle()
+    elif not native.is_done():
+        thread._handle = handle = green_thread._make_thread_handle(thread.ident)
+        if thread is not stdlib_threading.main_thread():
+            green_thread._watch(handle, daemon=thread.daemon)
+            _native_start_new_thread(_tell, (native.join, handle._set_done))
 
 
 def _adapt_sentinel(thread: Any) -> None:
     native = thread._tstate_lock
     if type(native) is not _NativeLock:
         return
-    if thread is stdlib_threading.main_thread():
-        sentinel: Any = green_thread._Sentinel()
-        sentinel.acquire()
-    else:
-        sentinel = NativeSentinel(native)
+    is_main = thread is stdlib_threading.main_thread()
+    sentinel = green_thread._Sentinel() if is_main else _NativeSentinel(native)
+    sentinel.acquire()
     thread._tstate_lock = sentinel
     waited_for: set[Any] = vars(stdlib_threading)["_shutdown_locks"]
     if native in waited_for:
         waited_for.remove(native)
         waited_for.add(sentinel)
+    if not is_main:
+        _native_start_new_thread(_tell, (sentinel.wait_natively, sentinel.release))
+
+
+class _NativeSentinel(green_thread._Sentinel):
+    """The sentinel of a native thread, which has one of its own.
+
+    native: that one.
+    """
+
+    __slots__ = ("native",)
+
+    def __init__(self, native: Any) -> None:
+        super().__init__()
+        self.native = native
+
+    def wait_natively(self) -> None:
+        self.native.acquire()
+        self.native.release()
+
+    def locked(self) -> bool:
+        # Somebody may have begun to wait before patching: he knows it first.
+        return super().locked() and self.native.locked()
+
+
+def _tell(wait: Callable[[], object], tell: Callable[[], object]) -> None:
+    """Wait for the end of a native thread, in another one, and pass the news on to greenlets."""
+    try:
+        wait()
+    finally:
+        tell()
 
 
 # --- locks that exist already

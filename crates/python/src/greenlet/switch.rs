@@ -32,6 +32,7 @@ pub unsafe fn switch(
     target: *mut PyGreenlet,
     payload: Payload,
 ) -> *mut ffi::PyObject {
+    thread.bury_orphans();
     // SAFETY: passed on from the caller.
     let payload = unsafe { transfer(thread, target, payload) };
     thread.drop_leftovers();
@@ -100,7 +101,6 @@ pub unsafe fn transfer_owned(
     target: *mut PyGreenlet,
     payload: Payload,
 ) -> Payload {
-    thread.bury_orphans();
     let (target, payload) = if is_runnable(thread, target, &payload) {
         (target, payload)
     } else {

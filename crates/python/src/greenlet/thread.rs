@@ -280,6 +280,13 @@ unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
         Arc::from_raw(record.cast::<Thread>().cast_const())
     };
     let own_end = CURRENT.get() == Arc::as_ptr(&thread);
+    if !own_end {
+        // The interpreter goes down, or this is a forked child: the thread is stopped somewhere,
+        // or not there at all, and nothing of it may be touched or freed.
+        thread.ended.set(true);
+        std::mem::forget(thread);
+        return;
+    }
     thread.bury_orphans();
     // SAFETY: owned references, each cleared before it is dropped, because dropping can run code.
     unsafe {
@@ -291,14 +298,7 @@ unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
         ffi::Py_XDECREF(thread.trace.replace(ptr::null_mut()));
     }
     thread.ended.set(true);
-    if own_end {
-        CURRENT.set(ptr::null());
-    } else {
-        // The interpreter goes down and clears the state of a thread that is still stopped
-        // somewhere, maybe on one of its slots: its stacks stay mapped.
-        // SAFETY: only ever adds a count.
-        unsafe { Arc::increment_strong_count(Arc::as_ptr(&thread)) };
-    }
+    CURRENT.set(ptr::null());
     // SAFETY: owned references; the main greenlet is over with its thread. `current` differs
     // from `main` only if the thread was ended from outside.
     unsafe {

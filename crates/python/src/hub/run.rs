@@ -196,7 +196,7 @@ impl HubObject {
         unsafe {
             let state = ffi::PyEval_SaveThread();
             let polled = (*self.reactor.get()).poll(None, fired);
-            if interpreter_is_finalizing() {
+            if interpreter_is_finalizing() && !self.handles_signals {
                 // Taking the GIL would end this (daemon) thread by unwinding its stack, which
                 // frames of Rust do not allow. It is over anyway: it waits for the process to end.
                 loop {

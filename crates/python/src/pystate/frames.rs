@@ -135,9 +135,14 @@ pub unsafe fn frame_object(state: &PyState, ts: ThreadState, shift: Shift) -> *m
             point_to_copy(top, shift);
             state.relocated.set(true);
         }
+        // Up to 3.11 allocating it can run the garbage collector, hence finalizers, hence anything.
+        let collects = ffi::PyGC_Disable() != 0;
         let current = version::replace_current_frame(ts, shift.place(top));
         let object = ffi::PyThreadState_GetFrame(ts.as_ptr());
         version::replace_current_frame(ts, current);
+        if collects {
+            ffi::PyGC_Enable();
+        }
         object.cast()
     }
 }

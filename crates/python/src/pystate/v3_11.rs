@@ -45,7 +45,13 @@ impl Versioned {
     pub unsafe fn save(&self, ts: ThreadState) {
         // SAFETY: fields of the running thread's state.
         unsafe {
-            self.cframe.set(*ts.at(layout::TS_CFRAME));
+            let cframe: *mut u8 = *ts.at(layout::TS_CFRAME);
+            self.cframe.set(cframe);
+            // Tracing is a property of the thread, kept in the innermost cframe: it goes along. By
+            // the thread state's own cframe, because this one is on a stack that may have been
+            // moved, and its place been given to whoever arrives.
+            *ts.at::<u8>(layout::TS_ROOT_CFRAME + layout::CFRAME_USE_TRACING) =
+                *field::<u8>(cframe, layout::CFRAME_USE_TRACING);
             self.trash_nesting.set(*ts.at(layout::TS_TRASH_NESTING));
             let limit: i32 = *ts.at(layout::TS_RECURSION_LIMIT);
             self.depth.set(limit - *ts.at::<i32>(layout::TS_RECURSION_REMAINING));
@@ -57,13 +63,11 @@ impl Versioned {
     /// `ts` is the running thread's, and this was saved or begun.
     #[inline(always)]
     pub unsafe fn load(&self, ts: ThreadState) {
-        // SAFETY: fields of the running thread's state, and of two valid cframes. Tracing is a
-        // property of the thread, kept in the innermost cframe: it goes along.
+        // SAFETY: fields of the running thread's state, and of a valid cframe.
         unsafe {
-            let left: *mut u8 = *ts.at(layout::TS_CFRAME);
             let cframe = self.cframe.get();
             *field::<u8>(cframe, layout::CFRAME_USE_TRACING) =
-                *field::<u8>(left, layout::CFRAME_USE_TRACING);
+                *ts.at::<u8>(layout::TS_ROOT_CFRAME + layout::CFRAME_USE_TRACING);
             *ts.at(layout::TS_CFRAME) = cframe;
             *ts.at(layout::TS_TRASH_NESTING) = self.trash_nesting.get();
             let limit: i32 = *ts.at(layout::TS_RECURSION_LIMIT);

@@ -95,7 +95,7 @@ impl Permits {
     ) -> PyResult<Woken> {
         let woken = Wait::begin(py, on)?.park(Some(&self.waiters), deadline);
         if woken.notified() {
-            self.passing.set(self.passing.get() - 1);
+            self.passing.set(self.passing.get().saturating_sub(1));
             if woken.error.is_some() {
                 self.give();
             }

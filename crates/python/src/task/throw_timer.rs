@@ -1,6 +1,7 @@
 //! The clock of a `Timeout`.
 
 use crate::greenlet::object::PyGreenlet;
+use crate::greenlet::thread::Thread;
 use crate::hub::methods::greenlet_argument;
 use crate::hub::queue::Entry;
 use crate::hub::{HubObject, Source};
@@ -19,6 +20,8 @@ use std::cell::{Cell, RefCell};
 #[derive(Default)]
 pub struct ThrowTimer {
     key: Cell<Option<TimerKey>>,
+    /// The address of the hub that has the timer.
+    hub: Cell<usize>,
     /// Whether the time is over and the throw waits for its turn.
     due: Cell<bool>,
     target: RefCell<Option<(Py<PyAny>, Py<PyAny>)>>,
@@ -78,6 +81,7 @@ impl ThrowTimer {
         let source = Source::Throw(slf.clone().unbind());
         let key = hub.reactor(|reactor| reactor.timer_add(deadline_after(seconds), source));
         this.key.set(Some(key));
+        this.hub.set(std::ptr::from_ref(hub).addr());
         this.due.set(false);
         Ok(())
     }
@@ -86,8 +90,13 @@ impl ThrowTimer {
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let target = self.target.borrow_mut().take();
         self.due.set(false);
-        if let Some(key) = self.key.take() {
-            let hub = HubObject::get(py)?;
+        // Keys mean something to the reactor that gave them only. Left there, the timer finds
+        // nothing to do.
+        if let Some(key) = self.key.take()
+            && let Some(thread) = Thread::try_get()
+            && thread.hub.get().addr() == self.hub.get()
+        {
+            let hub = HubObject::of(py, thread)?;
             let source = hub.reactor(|reactor| reactor.timer_remove(key));
             drop(source);
         }

@@ -139,9 +139,14 @@ impl Waiter {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let this = slf.get();
-        let state = match &*this.outcome.borrow() {
-            Some(Outcome::Value(value)) => format!(" value={}", value.bind(slf.py()).repr()?),
-            Some(Outcome::Error(error)) => format!(" exception={}", error.bind(slf.py()).repr()?),
+        // A repr runs Python code: no borrow is alive meanwhile.
+        let given = match &*this.outcome.borrow() {
+            Some(Outcome::Value(value)) => Some((" value=", value.clone_ref(slf.py()))),
+            Some(Outcome::Error(error)) => Some((" exception=", error.clone_ref(slf.py()))),
+            None => None,
+        };
+        let state = match given {
+            Some((label, object)) => format!("{label}{}", object.bind(slf.py()).repr()?),
             None if this.waiting.is_empty() => String::new(),
             None => " waiting".to_owned(),
         };
