@@ -42,7 +42,7 @@ class _Mapping(Greenlet):
         self._zipped = _zipped
         self._room = Semaphore(maxsize) if maxsize else None
         #: Greenlets whose results are to be taken. This one comes last, when it has ended.
-        self.queue = Queue()
+        self.queue: Queue[Any] = Queue()
         self._spawned = 0
         self._taken = 0
         self._all_spawned = False

@@ -19,7 +19,6 @@ from typing import Any
 
 from greenloop import _core
 from greenloop._core import Greenlet, GreenletExit, get_hub, get_hub_if_exists, getcurrent
-from greenloop.local import local as _local
 from greenloop.lock import Lock, RLock
 
 __all__ = [
@@ -171,7 +170,7 @@ class _ThreadHandle:
         """
         if not self._started:
             raise RuntimeError("thread not started")
-        if self._done:
+        if self.is_done():
             return
         if self._ident == get_ident():
             raise RuntimeError("Cannot join current thread")
@@ -510,7 +509,7 @@ def interrupt_main(signum: int = signal.SIGINT, /) -> None:
     """
     hub = get_hub_if_exists()
     if hub is None or not hub.main_hub or getcurrent() is hub.parent:
-        _native_interrupt_main(signum)
+        _native_interrupt_main(signum)  # type: ignore[arg-type]  # any number will do
         return
     if not 1 <= signum < signal.NSIG:
         raise ValueError("signal number out of range")
@@ -519,7 +518,7 @@ def interrupt_main(signum: int = signal.SIGINT, /) -> None:
 
 def _interrupt(hub: Any, signum: int) -> None:
     try:
-        _native_interrupt_main(signum)
+        _native_interrupt_main(signum)  # type: ignore[arg-type]  # any number will do
     except BaseException as error:
         hub.handle_error(None, type(error), error, error.__traceback__)
 

@@ -54,7 +54,7 @@ class _DummyThread(_NativeDummyThread):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        theirs = vars(_threading).get("_thread_local_info")
+        theirs: Any = vars(_threading).get("_thread_local_info")
         if hasattr(theirs, "_track_dummy_thread_ref"):
             del theirs._track_dummy_thread_ref
             _active[self.ident] = self

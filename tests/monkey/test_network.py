@@ -122,9 +122,7 @@ def program(fetcher: str, runner: str) -> str:
 
 
 @pytest.mark.parametrize("fetcher", FETCHERS)
-def test_http_requests_are_concurrent(
-    run_script: Any, gathering_server: Any, fetcher: str
-) -> None:
+def test_http_requests_are_concurrent(run_script: Any, gathering_server: Any, fetcher: str) -> None:
     server = gathering_server(50)
     out = run_script(program(fetcher, "spawn"), server.url, "", "50").check_quiet()
     assert out == "done\n"

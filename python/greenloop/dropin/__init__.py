@@ -20,8 +20,9 @@ interpreter version, or another start-up file imported the real gevent) ends wit
 one line on stderr. It does not go on without greenloop: unset GREENLOOP_DROPIN for that.
 """
 
+from greenloop.exceptions import DropInError
+
 from ._install import (
-    DropInError,
     hand_on_to_children,
     hook_is_installed,
     install_as_gevent,

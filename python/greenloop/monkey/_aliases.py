@@ -77,6 +77,7 @@ def _replace_defaults(function: FunctionType, originals: Mapping[int, Any]) -> N
     defaults = function.__defaults__
     if defaults and any(id(value) in originals for value in defaults):
         function.__defaults__ = tuple(originals.get(id(value), value) for value in defaults)
-    for name, value in (function.__kwdefaults__ or {}).items():
+    keywords = function.__kwdefaults__ or {}
+    for name, value in keywords.items():
         if id(value) in originals:
-            function.__kwdefaults__[name] = originals[id(value)]
+            keywords[name] = originals[id(value)]

@@ -96,15 +96,15 @@ class _References:
             if not self._all_known(method, 1):
                 return False
             for user in {id(user): user for user in self.holders[method]}.values():
-                setters.append((self._place(user, method), name))
+                setters.append((self._place(user, method), name))  # noqa: PERF401
         if any(setter is None for setter, _ in setters):
             return False
         new = self.makers[type(self.found[number])](self.found[number])
         if new is None:
             return False
-        for setter, name in setters:
+        for setter, attribute in setters:
             assert setter is not None
-            setter(new if name is None else getattr(new, name))
+            setter(new if attribute is None else getattr(new, attribute))
         return True
 
     def _methods(self, number: int) -> list[tuple[int, str]]:

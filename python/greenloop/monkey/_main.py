@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         elif name == option:
             # The first that is named excludes all others.
             if True not in chosen.values():
-                chosen = {other: False for other in known} | chosen
+                chosen = dict.fromkeys(known, False) | chosen
             chosen[name] = True
         else:
             chosen[name] = False
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     if not words:
         print(USAGE, end="")
         return 0
-    patch_all(**chosen)  # type: ignore[arg-type]
+    patch_all(**chosen)
     from greenloop import cli
 
     return (cli._run_module if is_module else cli._run_script)(words[0], words[1:])

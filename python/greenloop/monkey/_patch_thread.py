@@ -104,8 +104,11 @@ def _adapt_handle(thread: Any) -> None:
     if thread.ident is None:
         thread._handle = green_thread._ThreadHandle()
     elif not native.is_done():
-        thread._handle = handle = green_thread._make_thread_handle(thread.ident)
-        if thread is not stdlib_threading.main_thread():
+        is_main = thread is stdlib_threading.main_thread()
+        handle = green_thread._ThreadHandle() if is_main else _HandleOfNative(native)
+        handle._begin(thread.ident)
+        thread._handle = handle
+        if not is_main:
             green_thread._watch(handle, daemon=thread.daemon)
             _native_start_new_thread(_tell, (native.join, handle._set_done))
 
@@ -115,7 +118,7 @@ def _adapt_sentinel(thread: Any) -> None:
     if type(native) is not _NativeLock:
         return
     is_main = thread is stdlib_threading.main_thread()
-    sentinel = green_thread._Sentinel() if is_main else _NativeSentinel(native)
+    sentinel: Any = green_thread._Sentinel() if is_main else _SentinelOfNative(native)
     sentinel.acquire()
     thread._tstate_lock = sentinel
     waited_for: set[Any] = vars(stdlib_threading)["_shutdown_locks"]
@@ -126,10 +129,10 @@ def _adapt_sentinel(thread: Any) -> None:
         _native_start_new_thread(_tell, (sentinel.wait_natively, sentinel.release))
 
 
-class _NativeSentinel(green_thread._Sentinel):
-    """The sentinel of a native thread, which has one of its own.
+class _HandleOfNative(green_thread._ThreadHandle):
+    """The handle of a native thread.
 
-    native: that one.
+    native: its own one. Somebody may wait for it since before patching: he knows the end first.
     """
 
     __slots__ = ("native",)
@@ -138,13 +141,28 @@ class _NativeSentinel(green_thread._Sentinel):
         super().__init__()
         self.native = native
 
+    def is_done(self) -> bool:
+        return super().is_done() or bool(self.native.is_done())
+
+
+class _SentinelOfNative(green_thread._Sentinel):
+    """The sentinel of a native thread.
+
+    native: its own one. Somebody may wait for it since before patching: he knows the end first.
+    """
+
+    __slots__ = ("native",)
+
+    def __init__(self, native: Any) -> None:
+        super().__init__()
+        self.native = native
+
+    def locked(self) -> bool:
+        return super().locked() and self.native.locked()
+
     def wait_natively(self) -> None:
         self.native.acquire()
         self.native.release()
-
-    def locked(self) -> bool:
-        # Somebody may have begun to wait before patching: he knows it first.
-        return super().locked() and self.native.locked()
 
 
 def _tell(wait: Callable[[], object], tell: Callable[[], object]) -> None:
@@ -228,7 +246,7 @@ def _pin_executors() -> None:
 def _replace_logging_locks() -> None:
     module = sys.modules.get("logging")
     for reference in list(getattr(module, "_handlerList", ())):
-        handler = reference() if isinstance(reference, weakref.ref) else reference
+        handler: Any = reference() if isinstance(reference, weakref.ref) else reference
         lock = getattr(handler, "lock", None)
         if type(lock) is _NativeRLock and _new_rlock(lock) is not None:
             handler.createLock()
