@@ -19,6 +19,7 @@ from typing import Any
 
 from greenloop import _core
 from greenloop._core import Greenlet, GreenletExit, get_hub, get_hub_if_exists, getcurrent
+from greenloop.local import local
 from greenloop.lock import Lock, RLock
 
 __all__ = [
@@ -70,6 +71,7 @@ stack_size = _thread.stack_size
 TIMEOUT_MAX = _thread.TIMEOUT_MAX
 
 lock = LockType = allocate = allocate_lock = Lock
+_local = local
 
 # Kept from before anything is patched.
 _native_get_ident = _thread.get_ident
