@@ -40,7 +40,7 @@ pub fn task_of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a TaskObject> {
 ///
 /// Has the greenlet run when the hub gets to it. Starting it twice does nothing.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /)")]
+#[pyo3(text_signature = "(self, /)")]
 pub fn start(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let task = task_of(slf)?;
     if task.stage.get() != Stage::Created || task.base.status.get() != Status::Unstarted {
@@ -62,7 +62,7 @@ fn require_function(slf: &Bound<'_, PyAny>, task: &TaskObject) -> PyResult<()> {
 ///
 /// Has the greenlet run in `seconds`.
 #[pyfunction]
-#[pyo3(text_signature = "($self, seconds, /)")]
+#[pyo3(text_signature = "(self, seconds, /)")]
 pub fn start_later(slf: &Bound<'_, PyAny>, seconds: f64) -> PyResult<()> {
     let py = slf.py();
     let task = task_of(slf)?;
@@ -99,7 +99,7 @@ pub fn wait_for(py: Python<'_>, task: &TaskObject, limit: &mut Limit<'_>) -> PyR
 ///
 /// Waits until the greenlet has ended, `timeout` seconds at most. Returns None in any case.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /, timeout=None)")]
+#[pyo3(text_signature = "(self, /, timeout=None)")]
 #[pyo3(signature = (slf, timeout = None))]
 pub fn join(slf: &Bound<'_, PyAny>, timeout: Option<Bound<'_, PyAny>>) -> PyResult<()> {
     let task = task_of(slf)?;
@@ -118,7 +118,7 @@ pub fn join(slf: &Bound<'_, PyAny>, timeout: Option<Bound<'_, PyAny>>) -> PyResu
 /// The result of the greenlet: returns what its function returned, raises what it raised. Waits
 /// for it, `timeout` seconds at most, and raises Timeout after that; at once if `block` is false.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /, block=True, timeout=None)")]
+#[pyo3(text_signature = "(self, /, block=True, timeout=None)")]
 #[pyo3(signature = (slf, block = true, timeout = None))]
 pub fn get<'py>(
     slf: &Bound<'py, PyAny>,
@@ -211,7 +211,7 @@ pub fn kill_soon(slf: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResu
 /// `block` is false: then it happens when the hub gets to it. A greenlet that has not begun to run
 /// never will.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /, exception=None, block=True, timeout=None)")]
+#[pyo3(text_signature = "(self, /, exception=None, block=True, timeout=None)")]
 #[pyo3(signature = (slf, exception = None, block = true, timeout = None))]
 pub fn kill(
     slf: &Bound<'_, PyAny>,
@@ -233,7 +233,7 @@ pub fn kill(
 /// Raises an exception in the greenlet at once, as greenlet.throw does. One that has not begun to
 /// run ends with it.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /, *args)")]
+#[pyo3(text_signature = "(self, /, *args)")]
 #[pyo3(signature = (slf, *args))]
 pub fn throw<'py>(
     slf: &Bound<'py, PyAny>,
@@ -269,7 +269,7 @@ pub fn throw<'py>(
 ///
 /// Whether the greenlet has ended.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /)")]
+#[pyo3(text_signature = "(self, /)")]
 pub fn ready(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
     let task = task_of(slf)?;
     Ok(task.is_ready() || crate::greenlet::attributes::has_ended(&task.base))
@@ -280,7 +280,7 @@ pub fn ready(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
 ///
 /// Whether the greenlet has ended without an error. Being killed by GreenletExit is none.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /)")]
+#[pyo3(text_signature = "(self, /)")]
 pub fn successful(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
     let task = task_of(slf)?;
     Ok(task.is_ready() && task.error.get().is_null())
@@ -292,7 +292,7 @@ pub fn successful(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Has the hub call `callback(self)` when the greenlet has ended; soon, if it has already. The
 /// callback must not wait.
 #[pyfunction]
-#[pyo3(text_signature = "($self, callback, /)")]
+#[pyo3(text_signature = "(self, callback, /)")]
 pub fn rawlink(slf: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<()> {
     let task = task_of(slf)?;
     task.links.add(callback)?;
@@ -307,7 +307,7 @@ pub fn rawlink(slf: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<(
 ///
 /// Takes a callback back that was given to rawlink() or link(). Nothing happens if there is none.
 #[pyfunction]
-#[pyo3(text_signature = "($self, callback, /)")]
+#[pyo3(text_signature = "(self, callback, /)")]
 pub fn unlink(slf: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<()> {
     task_of(slf)?.links.remove(&callback).map(drop)
 }
@@ -317,7 +317,7 @@ pub fn unlink(slf: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<()
 ///
 /// Takes all callbacks back.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /)")]
+#[pyo3(text_signature = "(self, /)")]
 pub fn unlink_all(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     drop(task_of(slf)?.links.take());
     Ok(())
@@ -328,7 +328,7 @@ pub fn unlink_all(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 ///
 /// Whether callbacks or greenlets wait for the end of this one.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /)")]
+#[pyo3(text_signature = "(self, /)")]
 pub fn has_links(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
     let task = task_of(slf)?;
     Ok(!task.links.is_empty() || !task.waiters.is_empty())
@@ -339,7 +339,7 @@ pub fn has_links(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
 ///
 /// The function and its arguments, as messages show them.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /)")]
+#[pyo3(text_signature = "(self, /)")]
 pub fn _formatinfo(slf: &Bound<'_, PyAny>) -> PyResult<String> {
     task_of(slf)?;
     format_call(slf)
@@ -350,7 +350,7 @@ pub fn _formatinfo(slf: &Bound<'_, PyAny>) -> PyResult<String> {
 ///
 /// The greenlet itself.
 #[pyfunction]
-#[pyo3(text_signature = "($self, /)")]
+#[pyo3(text_signature = "(self, /)")]
 pub fn __enter__<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     task_of(slf)?;
     Ok(slf.clone())
@@ -362,7 +362,7 @@ pub fn __enter__<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 /// Waits for the end of the greenlet. If the block raised, the greenlet is ended by the same
 /// exception first.
 #[pyfunction]
-#[pyo3(text_signature = "($self, typ, value, traceback, /)")]
+#[pyo3(text_signature = "(self, typ, value, traceback, /)")]
 pub fn __exit__(
     slf: &Bound<'_, PyAny>,
     typ: Bound<'_, PyAny>,

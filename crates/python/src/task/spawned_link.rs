@@ -118,7 +118,7 @@ fn link_through<'py, C: pyo3::PyTypeInfo>(
 ///
 /// Has `callback(self)` called in a greenlet of its own when this greenlet has ended.
 #[pyfunction]
-#[pyo3(text_signature = "($self, callback, SpawnedLink=None)")]
+#[pyo3(text_signature = "(self, callback, SpawnedLink=None)")]
 #[pyo3(signature = (slf, callback, SpawnedLink = None))]
 #[allow(non_snake_case, reason = "the name is part of the API")]
 pub fn link<'py>(
@@ -134,7 +134,7 @@ pub fn link<'py>(
 ///
 /// As link(), if this greenlet ends without an error.
 #[pyfunction]
-#[pyo3(text_signature = "($self, callback, SpawnedLink=None)")]
+#[pyo3(text_signature = "(self, callback, SpawnedLink=None)")]
 #[pyo3(signature = (slf, callback, SpawnedLink = None))]
 #[allow(non_snake_case, reason = "the name is part of the API")]
 pub fn link_value<'py>(
@@ -150,7 +150,7 @@ pub fn link_value<'py>(
 ///
 /// As link(), if this greenlet ends by an error.
 #[pyfunction]
-#[pyo3(text_signature = "($self, callback, SpawnedLink=None)")]
+#[pyo3(text_signature = "(self, callback, SpawnedLink=None)")]
 #[pyo3(signature = (slf, callback, SpawnedLink = None))]
 #[allow(non_snake_case, reason = "the name is part of the API")]
 pub fn link_exception<'py>(
