@@ -20,7 +20,6 @@ from typing import Any
 from greenloop import _core
 from greenloop._core import Greenlet, GreenletExit, get_hub, get_hub_if_exists, getcurrent
 from greenloop.local import local
-from greenloop.local import local as _local  # noqa: F401  # named in __implements__
 from greenloop.lock import Lock, RLock
 
 __all__ = [
