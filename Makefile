@@ -48,7 +48,8 @@ demo: installed
 bench:
 	@$(SETUP) --greenloop peers
 	@mkdir -p build
-	$(PEERS)/python benches/run.py --json build/bench-$(TAG).json $(BENCH_FLAGS)
+	$(PEERS)/python benches/run.py --json build/bench-$(TAG).json \
+		--svg build/bench-$(TAG).svg $(BENCH_FLAGS)
 
 # --- tests ---
 
