@@ -65,8 +65,31 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
             ("C_RECURSION_LIMIT", "Py_C_RECURSION_LIMIT"),
             ("TS_CRITICAL_SECTION", "offsetof(PyThreadState, critical_section)"),
         ]),
+        14 | 15 => {
+            wanted.extend([
+                ("TS_CURRENT_FRAME", "offsetof(PyThreadState, current_frame)"),
+                ("TS_CURRENT_EXECUTOR", "offsetof(PyThreadState, current_executor)"),
+                ("TS_RECURSION_REMAINING", "offsetof(PyThreadState, py_recursion_remaining)"),
+                ("TS_RECURSION_LIMIT", "offsetof(PyThreadState, py_recursion_limit)"),
+                ("TS_CRITICAL_SECTION", "offsetof(PyThreadState, critical_section)"),
+                ("TS_C_STACK_TOP", "offsetof(_PyThreadStateImpl, c_stack_top)"),
+                ("TS_C_STACK_SOFT_LIMIT", "offsetof(_PyThreadStateImpl, c_stack_soft_limit)"),
+                ("TS_C_STACK_HARD_LIMIT", "offsetof(_PyThreadStateImpl, c_stack_hard_limit)"),
+                ("C_STACK_MARGIN", "_PyOS_STACK_MARGIN_BYTES"),
+            ]);
+            if minor == 15 {
+                wanted.extend([
+                    ("TS_BASE_FRAME", "offsetof(PyThreadState, base_frame)"),
+                    ("TS_LAST_PROFILED_FRAME", "offsetof(PyThreadState, last_profiled_frame)"),
+                    (
+                        "TS_GENERATOR_RETURN_KIND",
+                        "offsetof(_PyThreadStateImpl, generator_return_kind)",
+                    ),
+                ]);
+            }
+        }
         other => panic!(
-            "greenloop supports CPython 3.11 to 3.13; the build found 3.{other}. \
+            "greenloop supports CPython 3.11 to 3.15; the build found 3.{other}. \
              Its thread state layout is not known: add crates/python/src/pystate/v3_{other}.rs"
         ),
     }
@@ -76,7 +99,9 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     pyo3_build_config::use_pyo3_cfgs();
-    println!("cargo:rustc-check-cfg=cfg(cpython, values(\"3.11\", \"3.12\", \"3.13\"))");
+    println!(
+        "cargo:rustc-check-cfg=cfg(cpython, values(\"3.11\", \"3.12\", \"3.13\", \"3.14\", \"3.15\"))"
+    );
 
     let config = pyo3_build_config::get();
     let python = config.executable().expect("the build needs a Python interpreter to build for");
@@ -109,6 +134,11 @@ fn read_layout(out: &Path, include: &Path, wanted: &[(&str, &str)]) -> Vec<(Stri
          #include <Python.h>\n\
          #include <stddef.h>\n\
          #include \"internal/pycore_frame.h\"\n\
+         #if PY_VERSION_HEX >= 0x030e0000\n\
+         #include \"internal/pycore_interpframe_structs.h\"\n\
+         #include \"internal/pycore_pythonrun.h\"\n\
+         #include \"internal/pycore_tstate.h\"\n\
+         #endif\n\
          void layout(void) {\n",
     );
     for (name, expression) in wanted {

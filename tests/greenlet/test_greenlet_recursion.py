@@ -31,7 +31,7 @@ C_RECURSION = {
     """,
     "comparison": """
         a, b = [], []
-        for _ in range(100_000):
+        for _ in range(1_000_000):
             a, b = [a], [b]
         a == b
     """,
@@ -79,7 +79,7 @@ C_RECURSION = {
     """,
     "isinstance": """
         nested = (int,)
-        for _ in range(100_000):
+        for _ in range(1_000_000):
             nested = (nested,)
         isinstance("", nested)
     """,

@@ -413,12 +413,12 @@ fn end_suspended(thread: &Thread, greenlet: &PyGreenlet) {
 
 /// Whether the interpreter is going down. May be called without the GIL.
 pub fn interpreter_is_finalizing() -> bool {
-    #[cfg(cpython = "3.13")]
+    #[cfg(Py_3_13)]
     // SAFETY: may be called at any time.
     unsafe {
         ffi::Py_IsFinalizing() != 0
     }
-    #[cfg(not(cpython = "3.13"))]
+    #[cfg(not(Py_3_13))]
     {
         unsafe extern "C" {
             fn _Py_IsFinalizing() -> c_int;

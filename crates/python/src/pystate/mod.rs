@@ -9,11 +9,15 @@
 //! stack slot (see `greenloop_stack`), as a root chunk that CPython takes for its own and never
 //! frees, because it has no previous chunk.
 
+#[cfg(Py_3_14)]
+mod c_stack;
 mod datastack;
 mod frames;
 #[cfg_attr(cpython = "3.11", path = "v3_11.rs")]
 #[cfg_attr(cpython = "3.12", path = "v3_12.rs")]
 #[cfg_attr(cpython = "3.13", path = "v3_13.rs")]
+#[cfg_attr(cpython = "3.14", path = "v3_14.rs")]
+#[cfg_attr(cpython = "3.15", path = "v3_15.rs")]
 mod version;
 
 #[allow(dead_code, reason = "each version uses its own subset")]
@@ -137,7 +141,7 @@ impl PyState {
         // SAFETY: the data area of the home is unused.
         unsafe {
             self.datastack.begin(home);
-            self.versioned.begin(ts, home.stack_size);
+            self.versioned.begin(ts, home);
         }
     }
 
@@ -184,9 +188,12 @@ impl PyState {
 }
 
 /// The stack that CPython's limits of recursion are made for: a usual main thread's.
+#[cfg(not(Py_3_14))]
 const USUAL_STACK: usize = 8 << 20;
 
-/// A limit of C recursion, scaled down to a smaller stack.
+/// A limit of C recursion, scaled down to a smaller stack. From 3.14 on CPython looks at the stack
+/// pointer and does not count.
+#[cfg(not(Py_3_14))]
 fn scaled(limit: i32, stack_size: usize) -> i32 {
     let share = stack_size.min(USUAL_STACK) as i64;
     i32::try_from(i64::from(limit) * share / USUAL_STACK as i64).unwrap_or(limit)

@@ -3,6 +3,7 @@
 
 use super::layout;
 use super::{Shift, ThreadState, field, scaled};
+use greenloop_stack::Home;
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 
@@ -28,14 +29,14 @@ impl Versioned {
     /// # Safety
     ///
     /// `ts` is the running thread's.
-    pub unsafe fn begin(&self, ts: ThreadState, stack_size: usize) {
+    pub unsafe fn begin(&self, ts: ThreadState, home: Home) {
         // All zero: no current frame and no previous cframe.
         self.cframe.set(self.root_cframe.get().cast());
         // One counter bounds both kinds of recursion: on a stack smaller than usual the greenlet
         // starts with a part of it used up.
         // SAFETY: a field of the running thread's state.
         let limit: i32 = unsafe { *ts.at(layout::TS_RECURSION_LIMIT) };
-        self.depth.set(limit - scaled(limit, stack_size));
+        self.depth.set(limit - scaled(limit, home.stack_size));
     }
 
     /// # Safety

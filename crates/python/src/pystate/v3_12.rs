@@ -3,6 +3,7 @@
 
 use super::layout;
 use super::{Shift, ThreadState, field, scaled};
+use greenloop_stack::Home;
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 
@@ -30,10 +31,10 @@ impl Versioned {
     /// # Safety
     ///
     /// `ts` is the running thread's.
-    pub unsafe fn begin(&self, _ts: ThreadState, stack_size: usize) {
+    pub unsafe fn begin(&self, _ts: ThreadState, home: Home) {
         // All zero: no current frame and no previous cframe.
         self.cframe.set(self.root_cframe.get().cast());
-        self.c_recursion_remaining.set(scaled(layout::C_RECURSION_LIMIT as i32, stack_size));
+        self.c_recursion_remaining.set(scaled(layout::C_RECURSION_LIMIT as i32, home.stack_size));
     }
 
     /// # Safety

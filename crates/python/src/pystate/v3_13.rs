@@ -2,6 +2,7 @@
 
 use super::layout;
 use super::{Shift, ThreadState, scaled};
+use greenloop_stack::Home;
 use std::cell::Cell;
 use std::ptr;
 
@@ -26,8 +27,8 @@ impl Versioned {
     /// # Safety
     ///
     /// `ts` is the running thread's.
-    pub unsafe fn begin(&self, _ts: ThreadState, stack_size: usize) {
-        self.c_recursion_remaining.set(scaled(layout::C_RECURSION_LIMIT as i32, stack_size));
+    pub unsafe fn begin(&self, _ts: ThreadState, home: Home) {
+        self.c_recursion_remaining.set(scaled(layout::C_RECURSION_LIMIT as i32, home.stack_size));
     }
 
     /// # Safety
