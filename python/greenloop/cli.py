@@ -173,7 +173,11 @@ def _run_source(source: str | bytes, filename: str, argv0: str, args: Sequence[s
     vars(main)["__loader__"] = BuiltinImporter
     if argv0 == "-":
         _set_file(main, filename)
-    exec(compile(source, filename, "exec", dont_inherit=True), vars(main))
+    code = compile(source, filename, "exec", dont_inherit=True)
+    if argv0 == "-c" and sys.version_info >= (3, 14):
+        # Tracebacks show the lines of -c code; warnings do not.
+        linecache._register_code(code, source, filename)
+    exec(code, vars(main))
     return 0
 
 
@@ -182,8 +186,8 @@ def _run_code(code: str, args: Sequence[str]) -> int:
         from textwrap import dedent
 
         code = dedent(code)
-    if sys.version_info >= (3, 13):
-        # From 3.13 on a traceback shows the lines of -c code.
+    elif sys.version_info >= (3, 13):
+        # A traceback shows the lines of -c code.
         lines = [line + "\n" for line in code.splitlines()]
         linecache.cache["<string>"] = (len(code), None, lines, "<string>")
     return _run_source(code, "<string>", "-c", args)

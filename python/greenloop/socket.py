@@ -213,10 +213,17 @@ class socket(__socket__.socket):  # noqa: N801 -- the standard name
         _ss.close(self)
 
     def detach(self) -> int:
-        """Give the descriptor away: return it, and leave the socket closed. It stays
-        non-blocking."""
-        self._state.release()
-        return super().detach()
+        """Give the descriptor away: return it, and leave the socket closed.
+
+        A system call on the descriptor blocks unless the socket had a timeout, as after the
+        standard method.
+        """
+        state = self._state
+        state.release()
+        fd = super().detach()
+        if fd != -1 and state.timeout is None and not state.passes_on:
+            os.set_blocking(fd, True)
+        return fd
 
     def _sendfile_use_sendfile(
         self, file: _HasFileno, offset: int = 0, count: int | None = None

@@ -61,12 +61,24 @@ class SSLSocket(__ssl__.SSLSocket, socket):
 
     # The standard method names its class by a global name, and must mean its own class even if
     # somebody has put another one under that name.
-    _create: Any = classmethod(
+    _standard_create: Any = classmethod(
         _with_globals(
             __ssl__.SSLSocket._create.__func__,  # type: ignore[attr-defined]
             {**vars(__ssl__), "SSLSocket": __ssl__.SSLSocket},
         )
     )
+
+    @classmethod
+    def _create(cls, sock: Any, *args: Any, **options: Any) -> Any:
+        # Makes the new socket on the descriptor of `sock`, which is detached while both exist.
+        if not isinstance(sock, socket):
+            return cls._standard_create(sock, *args, **options)
+        state = sock._state
+        state.passes_on = True
+        try:
+            return cls._standard_create(sock, *args, **options)
+        finally:
+            state.passes_on = False
 
     def _until_done(self, operation: str, call: Callable[..., _T], *args: Any) -> _T:
         """Call a method of the TLS layer until it does not have to wait for the other side."""

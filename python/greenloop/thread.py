@@ -57,6 +57,7 @@ __implements__ = [
         "get_ident",
         "interrupt_main",
         "lock",
+        "set_name",
         "start_joinable_thread",
         "start_new",
         "start_new_thread",
@@ -77,6 +78,7 @@ _local = local
 _native_get_ident = _thread.get_ident
 _native_count = _thread._count
 _native_interrupt_main = _thread.interrupt_main
+_native_set_name: Callable[[str], None] | None = getattr(_thread, "set_name", None)
 _native_shutdown: Callable[[], None] | None = getattr(_thread, "_shutdown", None)
 
 # Since Python 3.13 threads have handles; before, a lock that is released at their end.
@@ -500,6 +502,17 @@ def _shutdown() -> None:
         _not_daemons.pop(handle, None)
     if _native_shutdown is not None:
         _native_shutdown()
+
+
+def set_name(name: str) -> None:
+    """Set the name that the operating system shows for the thread. (CPython 3.14.)
+
+    In a greenlet this does nothing: the native thread is not the greenlet's alone.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"set_name() argument 'name' must be str, not {type(name).__name__}")
+    if _native_set_name is not None and getcurrent().parent is None:
+        _native_set_name(name)
 
 
 def interrupt_main(signum: int = signal.SIGINT, /) -> None:

@@ -27,7 +27,13 @@ def sleep(seconds: float | SupportsIndex, /) -> None:
     OverflowError if it is more than some 292 years. (As time.sleep.)
     """
     if not isinstance(seconds, float):
-        seconds = operator.index(seconds)
+        try:
+            seconds = operator.index(seconds)
+        except TypeError:
+            if sys.version_info < (3, 14):
+                raise
+            message = f"{type(seconds).__name__!r} object cannot be interpreted as an integer or float"
+            raise TypeError(message) from None
     if seconds != seconds:
         raise ValueError("Invalid value NaN (not a number)")
     if seconds >= _MAX_SECONDS or seconds <= -_MAX_SECONDS:

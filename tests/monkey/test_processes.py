@@ -121,6 +121,33 @@ def test_locks_of_logging_are_free_in_the_child(run_script: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["main", "thread", "greenlet"])
+def test_multiprocessing_with_fork(run_script: Any, where: str) -> None:
+    script = """
+        import multiprocessing, sys, threading, time
+
+        def child(connection):
+            thread = threading.Thread(target=connection.send, args=("from the child",))
+            thread.start()
+            thread.join()
+
+        def main():
+            context = multiprocessing.get_context("fork")
+            ours, theirs = context.Pipe()
+            process = context.Process(target=child, args=(theirs,))
+            process.start()
+            print(ours.recv())
+            process.join()
+            print(process.exitcode)
+
+        other = threading.Thread(target=time.sleep, args=(0.05,))
+        other.start()
+        run_in(sys.argv[1], main)
+        other.join()
+        """
+    assert run_script(program(script), where).check_quiet() == "from the child\n0\n"
+
+
+@pytest.mark.parametrize("where", ["main", "thread", "greenlet"])
 def test_subprocess(run_script: Any, where: str) -> None:
     script = """
         import subprocess, sys, threading, time

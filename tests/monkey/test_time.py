@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -28,11 +29,12 @@ def test_sleep_lets_others_run(run_script: Any) -> None:
     run_script(script).check_quiet()
 
 
+INTEGER = "an integer or float" if sys.version_info >= (3, 14) else "an integer"
 BAD_ARGUMENTS = [
     ("-1", "ValueError: sleep length must be non-negative"),
     ("-0.001", "ValueError: sleep length must be non-negative"),
-    ("'1'", "TypeError: 'str' object cannot be interpreted as an integer"),
-    ("None", "TypeError: 'NoneType' object cannot be interpreted as an integer"),
+    ("'1'", f"TypeError: 'str' object cannot be interpreted as {INTEGER}"),
+    ("None", f"TypeError: 'NoneType' object cannot be interpreted as {INTEGER}"),
     ("float('nan')", "ValueError: Invalid value NaN (not a number)"),
 ]
 

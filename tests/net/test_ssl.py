@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket as stdlib_socket
 import ssl as stdlib_ssl
@@ -36,6 +37,15 @@ def receive_exactly(sock, count):
             break
         received += chunk
     return bytes(received)
+
+
+@pytest.fixture
+def pair(listener):
+    """Two sockets connected by TCP: OpenSSL meets EPIPE on a closed socketpair, and tells it."""
+    with gevent.socket.create_connection(listener.getsockname()) as first:
+        second, _ = listener.accept()
+        with second:
+            yield first, second
 
 
 def take_tickets(client, server):
@@ -273,7 +283,9 @@ def test_certificate_of_a_server(listener, server_context, authority_file):
     def serve():
         connection, _ = listener.accept()
         with server_context.wrap_socket(connection, server_side=True) as wrapped:
-            wrapped.recv(1)
+            # The client goes without a word, which newer versions of OpenSSL tell.
+            with contextlib.suppress(OSError):
+                wrapped.recv(1)
 
     serving = gevent.spawn(serve)
     port = listener.getsockname()[1]

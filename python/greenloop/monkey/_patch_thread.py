@@ -30,6 +30,8 @@ _NativeLock: Any = type(_thread.allocate_lock())
 _NativeRLock: Any = _thread.RLock
 _NativeLocal: Any = _thread._local
 _NativeHandle: Any = getattr(_thread, "_ThreadHandle", None)
+# Where a Thread of the standard library keeps its handle (3.13 and later).
+_HANDLE = "_os_thread_handle" if sys.version_info >= (3, 14) else "_handle"
 _native_start_new_thread = _thread.start_new_thread
 
 
@@ -95,19 +97,19 @@ def _adapt_thread(thread: Any) -> None:
         thread._started = stdlib_threading.Event()
     if _NativeHandle is None:
         _adapt_sentinel(thread)
-    elif type(thread._handle) is _NativeHandle:
+    elif type(getattr(thread, _HANDLE)) is _NativeHandle:
         _adapt_handle(thread)
 
 
 def _adapt_handle(thread: Any) -> None:
-    native = thread._handle
+    native = getattr(thread, _HANDLE)
     if thread.ident is None:
-        thread._handle = green_thread._ThreadHandle()
+        setattr(thread, _HANDLE, green_thread._ThreadHandle())
     elif not native.is_done():
         is_main = thread is stdlib_threading.main_thread()
         handle = green_thread._ThreadHandle() if is_main else _HandleOfNative(native)
         handle._begin(thread.ident)
-        thread._handle = handle
+        setattr(thread, _HANDLE, handle)
         if not is_main:
             green_thread._watch(handle, daemon=thread.daemon)
             _native_start_new_thread(_tell, (native.join, handle._set_done))

@@ -42,6 +42,8 @@ pub struct SocketState {
     writer: Cell<Option<Waiting>>,
     /// Whether a reactor may know the descriptor.
     has_waited: Cell<bool>,
+    /// Whether a cooperative socket goes on with the descriptor when this one is detached.
+    passes_on: Cell<bool>,
 }
 
 // SAFETY: used and dropped with the GIL held only.
@@ -245,6 +247,7 @@ impl SocketState {
             reader: Cell::new(None),
             writer: Cell::new(None),
             has_waited: Cell::new(false),
+            passes_on: Cell::new(false),
         })
     }
 
@@ -262,6 +265,18 @@ impl SocketState {
     fn set_timeout(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.timeout.set(seconds(value)?);
         Ok(())
+    }
+
+    /// Whether a cooperative socket goes on with the descriptor when this one is detached: it has
+    /// to stay non-blocking then.
+    #[getter]
+    fn get_passes_on(&self) -> bool {
+        self.passes_on.get()
+    }
+
+    #[setter]
+    fn set_passes_on(&self, value: bool) {
+        self.passes_on.set(value);
     }
 
     /// When an operation that begins now times out: nanoseconds of the monotonic clock, or None.
