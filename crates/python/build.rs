@@ -79,6 +79,10 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
             ]);
             if minor == 15 {
                 wanted.extend([
+                    ("TS_EVAL_BREAKER", "offsetof(PyThreadState, eval_breaker)"),
+                    ("EVAL_EVENTS_MASK", "_PY_EVAL_EVENTS_MASK"),
+                    ("FRAME_EXECUTABLE", "offsetof(_PyInterpreterFrame, f_executable)"),
+                    ("STACKREF_TAG_BITS", "Py_TAG_BITS"),
                     ("TS_BASE_FRAME", "offsetof(PyThreadState, base_frame)"),
                     ("TS_LAST_PROFILED_FRAME", "offsetof(PyThreadState, last_profiled_frame)"),
                     (
@@ -136,6 +140,8 @@ fn read_layout(out: &Path, include: &Path, wanted: &[(&str, &str)]) -> Vec<(Stri
          #include \"internal/pycore_frame.h\"\n\
          #if PY_VERSION_HEX >= 0x030e0000\n\
          #include \"internal/pycore_interpframe_structs.h\"\n\
+         #include \"internal/pycore_ceval.h\"\n\
+         #include \"internal/pycore_stackref.h\"\n\
          #include \"internal/pycore_pythonrun.h\"\n\
          #include \"internal/pycore_tstate.h\"\n\
          #endif\n\

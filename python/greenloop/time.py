@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 import time as _time
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from greenloop import _core
 
@@ -18,6 +19,22 @@ _native_sleep = _time.sleep
 _MAX_SECONDS = 2**63 / 1e9
 
 
+def _number(seconds: Any) -> float:
+    """What the standard function of this Python takes besides a float, and how it refuses."""
+    if sys.version_info >= (3, 15):
+        return math.ldexp(seconds, 0)  # anything with __float__
+    try:
+        return operator.index(seconds)
+    except TypeError:
+        if sys.version_info < (3, 14):
+            raise
+        name = type(seconds).__qualname__
+        if type(seconds).__module__ != "builtins":
+            name = f"{type(seconds).__module__}.{name}"
+        message = f"{name!r} object cannot be interpreted as an integer or float"
+        raise TypeError(message) from None
+
+
 def sleep(seconds: float | SupportsIndex, /) -> None:
     """Park the current greenlet while others run.
 
@@ -27,13 +44,7 @@ def sleep(seconds: float | SupportsIndex, /) -> None:
     OverflowError if it is more than some 292 years. (As time.sleep.)
     """
     if not isinstance(seconds, float):
-        try:
-            seconds = operator.index(seconds)
-        except TypeError:
-            if sys.version_info < (3, 14):
-                raise
-            message = f"{type(seconds).__name__!r} object cannot be interpreted as an integer or float"
-            raise TypeError(message) from None
+        seconds = _number(seconds)
     if seconds != seconds:
         raise ValueError("Invalid value NaN (not a number)")
     if seconds >= _MAX_SECONDS or seconds <= -_MAX_SECONDS:

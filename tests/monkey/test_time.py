@@ -29,12 +29,17 @@ def test_sleep_lets_others_run(run_script: Any) -> None:
     run_script(script).check_quiet()
 
 
-INTEGER = "an integer or float" if sys.version_info >= (3, 14) else "an integer"
+if sys.version_info >= (3, 15):
+    REFUSED = "must be real number, not {}"
+elif sys.version_info >= (3, 14):
+    REFUSED = "'{}' object cannot be interpreted as an integer or float"
+else:
+    REFUSED = "'{}' object cannot be interpreted as an integer"
 BAD_ARGUMENTS = [
     ("-1", "ValueError: sleep length must be non-negative"),
     ("-0.001", "ValueError: sleep length must be non-negative"),
-    ("'1'", f"TypeError: 'str' object cannot be interpreted as {INTEGER}"),
-    ("None", f"TypeError: 'NoneType' object cannot be interpreted as {INTEGER}"),
+    ("'1'", "TypeError: " + REFUSED.format("str")),
+    ("None", "TypeError: " + REFUSED.format("NoneType")),
     ("float('nan')", "ValueError: Invalid value NaN (not a number)"),
 ]
 

@@ -2,9 +2,11 @@
 
 use super::c_stack::CStack;
 use super::layout;
-use super::{Shift, ThreadState};
+use super::{Shift, ThreadState, field};
 use greenloop_stack::Home;
+use pyo3::ffi;
 use std::cell::Cell;
+use std::ffi::c_int;
 use std::ptr;
 
 pub struct Versioned {
@@ -18,6 +20,8 @@ pub struct Versioned {
     /// it clears the generator's frame, which can run a destructor that switches, and reads it
     /// after.
     generator_return_kind: Cell<i32>,
+    /// The version of the monitoring events in force, as the thread state had it.
+    monitoring_version: Cell<usize>,
 }
 
 impl Versioned {
@@ -29,6 +33,7 @@ impl Versioned {
             c_stack: CStack::new(),
             depth: Cell::new(0),
             generator_return_kind: Cell::new(0),
+            monitoring_version: Cell::new(0),
         }
     }
 
@@ -40,6 +45,8 @@ impl Versioned {
         // SAFETY: a field of the running thread's state, set when the thread began.
         self.current_frame.set(unsafe { *ts.at(layout::TS_BASE_FRAME) });
         self.c_stack.begin(home);
+        // SAFETY: passed on from the caller.
+        self.monitoring_version.set(unsafe { monitoring_version(ts) });
     }
 
     /// # Safety
@@ -55,6 +62,7 @@ impl Versioned {
             self.c_stack.save(ts);
             let limit: i32 = *ts.at(layout::TS_RECURSION_LIMIT);
             self.depth.set(limit - *ts.at::<i32>(layout::TS_RECURSION_REMAINING));
+            self.monitoring_version.set(monitoring_version(ts));
             self.generator_return_kind.set(*ts.at(layout::TS_GENERATOR_RETURN_KIND));
         }
     }
@@ -76,6 +84,9 @@ impl Versioned {
             // A sampling profiler keeps the frames below the one it names here from its last
             // look. Another greenlet's frame can lie at the same address.
             *ts.at(layout::TS_LAST_PROFILED_FRAME) = ptr::null_mut::<u8>();
+            if self.monitoring_version.get() != monitoring_version(ts) {
+                instrument(self.current_frame.get());
+            }
         }
     }
 
@@ -84,6 +95,49 @@ impl Versioned {
     /// The greenlet is suspended.
     pub unsafe fn top_frame(&self, _shift: Shift) -> *mut u8 {
         self.current_frame.get()
+    }
+}
+
+/// # Safety
+///
+/// `ts` is the running thread's.
+#[inline(always)]
+unsafe fn monitoring_version(ts: ThreadState) -> usize {
+    // SAFETY: a field of the running thread's state: the version in the high bits, events in the
+    // low ones.
+    unsafe { *ts.at::<usize>(layout::TS_EVAL_BREAKER) & !layout::EVAL_EVENTS_MASK }
+}
+
+/// Brings the code of suspended frames up to date with the events that are monitored.
+///
+/// The interpreter does this with the code of all running frames when the events change. It does
+/// not see frames of suspended greenlets, and dereferences null when an exception leaves code that
+/// it has not brought up to date.
+///
+/// # Safety
+///
+/// `frame` starts the chain of a greenlet that is about to run and is resident.
+#[cold]
+unsafe fn instrument(mut frame: *mut u8) {
+    unsafe extern "C" {
+        fn _Py_Instrument(code: *mut ffi::PyObject, interp: *mut ffi::PyInterpreterState) -> c_int;
+    }
+    while !frame.is_null() {
+        // SAFETY: frames of a resident chain; their executable is a tagged reference to an object.
+        unsafe {
+            let tagged: usize = *field(frame, layout::FRAME_EXECUTABLE);
+            let code = (tagged & !layout::STACKREF_TAG_BITS) as *mut ffi::PyObject;
+            // The call allocates but runs no Python code. An exception that is on its way into
+            // the greenlet is kept from the one that a lack of memory would raise.
+            if !code.is_null() && ffi::PyCode_Check(code) != 0 {
+                let raised = ffi::PyErr_GetRaisedException();
+                if _Py_Instrument(code, ffi::PyInterpreterState_Get()) != 0 {
+                    ffi::PyErr_WriteUnraisable(code);
+                }
+                ffi::PyErr_SetRaisedException(raised);
+            }
+            frame = *field(frame, layout::FRAME_PREVIOUS);
+        }
     }
 }
 
