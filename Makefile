@@ -78,7 +78,7 @@ test-matrix: test-rust
 # A test of documented behaviour has to pass on the packages whose behaviour that is.
 conformance:
 	@$(SETUP) peers
-	GREENLOOP_TEST_PEER=1 $(PEERS)/python -m pytest $(PYTEST_FLAGS) tests/api tests/greenlet tests/test_docs.py
+	GREENLOOP_TEST_PEER=1 $(PEERS)/python -m pytest $(PYTEST_FLAGS) tests/api tests/capi tests/greenlet tests/test_docs.py
 
 # --- checks ---
 

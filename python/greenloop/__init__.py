@@ -7,6 +7,8 @@ The names are those of gevent: a program that says ``import gevent`` runs unchan
 from __future__ import annotations
 
 import sys
+from os.path import dirname as _dirname
+from os.path import join as _join
 from sys import getswitchinterval
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from greenloop import event as event
 from greenloop import os as os
 from greenloop import timeout as timeout
 from greenloop._config import config
+from greenloop._core import _GREENLOOP_C_API as _C_API  # noqa: F401 -- extensions import it
 from greenloop._core import Greenlet, GreenletExit, getcurrent
 from greenloop.dropin import install_as_gevent
 from greenloop.greenlet import joinall, killall
@@ -39,6 +42,7 @@ __all__ = [
     "config",
     "fork",
     "get_hub",
+    "get_include",
     "getcurrent",
     "getswitchinterval",
     "idle",
@@ -76,6 +80,15 @@ version_info = _VersionInfo(26, 9, 0, "final", 0)
 
 spawn = Greenlet.spawn
 spawn_later = Greenlet.spawn_later
+
+
+def get_include() -> str:
+    """Return the directory for the C compiler's -I option: it holds <greenlet/greenlet.h>.
+
+    With this header extensions are compiled that make and switch greenlets through greenlet's C
+    interface.
+    """
+    return _join(_dirname(__file__), "include")
 
 
 def setswitchinterval(interval: float) -> None:

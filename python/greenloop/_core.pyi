@@ -57,6 +57,10 @@ def getcurrent() -> greenlet: ...
 def gettrace() -> _TraceFunction | None: ...
 def settrace(callback: _TraceFunction | None) -> _TraceFunction | None: ...
 
+# Capsules of the table behind greenlet.h, under the two names that extensions ask for.
+_C_API: Final[object]
+_GREENLOOP_C_API: Final[object]
+
 # Hub and loop
 
 class Hub(greenlet):

@@ -5,9 +5,19 @@
 
 from __future__ import annotations
 
-from greenloop._core import GreenletExit, error, getcurrent, gettrace, greenlet, settrace
+from greenloop._core import (
+    _C_API as _C_API,
+)
+from greenloop._core import (
+    GreenletExit,
+    error,
+    getcurrent,
+    gettrace,
+    greenlet,
+    settrace,
+)
 
-__all__ = ["GreenletExit", "error", "getcurrent", "gettrace", "greenlet", "settrace"]
+__all__ = ["_C_API", "GreenletExit", "error", "getcurrent", "gettrace", "greenlet", "settrace"]
 
 #: The version of the greenlet package whose behaviour this module has.
 __version__ = "3.5.6"

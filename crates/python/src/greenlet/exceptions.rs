@@ -39,11 +39,15 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// A `greenlet.error` with a message.
 pub fn error(py: Python<'_>, message: impl Into<String>) -> PyErr {
-    let class = ERROR.get(py).expect("set when the module was made").bind(py);
-    match class.call1((message.into(),)) {
+    match greenlet_error(py).call1((message.into(),)) {
         Ok(instance) => PyErr::from_value(instance),
         Err(failure) => failure,
     }
+}
+
+/// The class `greenlet.error`.
+pub fn greenlet_error(py: Python<'_>) -> &Bound<'_, PyAny> {
+    ERROR.get(py).expect("set when the module was made").bind(py)
 }
 
 /// The class `GreenletExit`.

@@ -233,7 +233,7 @@ unsafe extern "C" fn switch_method(
 /// Checks that a greenlet can be switched to, and finds what it is to run. Null with an exception
 /// set if that fails.
 #[inline(never)]
-fn prepare(greenlet: &PyGreenlet) -> *const Thread {
+pub fn prepare(greenlet: &PyGreenlet) -> *const Thread {
     // SAFETY: the GIL is held.
     let py = unsafe { Python::assume_attached() };
     let prepared = thread_for(py, greenlet).and_then(|thread| {
@@ -255,11 +255,47 @@ unsafe extern "C" fn throw_method(
     this: *mut ffi::PyObject,
     args: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter passes a greenlet and a tuple.
+    // SAFETY: the interpreter passes a greenlet and a tuple; three places for three objects, which
+    // the tuple holds.
+    unsafe {
+        let mut kind = exceptions::greenlet_exit(Python::assume_attached()).as_ptr();
+        let mut value = ffi::Py_None();
+        let mut traceback = value;
+        if ffi::PyArg_ParseTuple(
+            args,
+            c"|OOO:throw".as_ptr(),
+            &raw mut kind,
+            &raw mut value,
+            &raw mut traceback,
+        ) == 0
+        {
+            return ptr::null_mut();
+        }
+        throw_into(&*this.cast(), kind, value, traceback)
+    }
+}
+
+/// Switches to a greenlet and raises there; see `instance_from` for the arguments. As
+/// `switch::switch`, returns a new reference, or null with an exception set.
+///
+/// # Safety
+///
+/// Valid objects; the GIL is held. The caller keeps no borrow alive that code in another greenlet
+/// could reach.
+pub unsafe fn throw_into(
+    greenlet: &PyGreenlet,
+    kind: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    traceback: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as the caller guarantees.
     unsafe {
         let py = Python::assume_attached();
-        let greenlet = &*this.cast::<PyGreenlet>();
-        let thrown = exception_from(py, args);
+        let thrown = instance_from(
+            &Bound::from_borrowed_ptr(py, kind),
+            &Bound::from_borrowed_ptr(py, value),
+            &Bound::from_borrowed_ptr(py, traceback),
+        );
         match thrown.and_then(|error| Ok((error, thread_for(py, greenlet)?))) {
             Ok((error, thread)) => {
                 let target = greenlet.as_greenlet();
@@ -271,41 +307,6 @@ unsafe extern "C" fn throw_method(
             }
         }
     }
-}
-
-/// The exception instance that the arguments of `throw` describe.
-///
-/// # Safety
-///
-/// `args` is a tuple.
-unsafe fn exception_from<'py>(
-    py: Python<'py>,
-    args: *mut ffi::PyObject,
-) -> PyResult<Bound<'py, PyAny>> {
-    let default = exceptions::greenlet_exit(py);
-    let mut kind = default.as_ptr();
-    // SAFETY: None lives forever.
-    let none = unsafe { ffi::Py_None() };
-    let (mut value, mut traceback) = (none, none);
-    // SAFETY: three places for three objects; borrowed from the tuple.
-    let (kind, value, traceback) = unsafe {
-        if ffi::PyArg_ParseTuple(
-            args,
-            c"|OOO:throw".as_ptr(),
-            &raw mut kind,
-            &raw mut value,
-            &raw mut traceback,
-        ) == 0
-        {
-            return Err(PyErr::fetch(py));
-        }
-        (
-            Bound::from_borrowed_ptr(py, kind),
-            Bound::from_borrowed_ptr(py, value),
-            Bound::from_borrowed_ptr(py, traceback),
-        )
-    };
-    instance_from(&kind, &value, &traceback)
 }
 
 /// An exception instance from a class or instance, a value and a traceback, as `raise` would

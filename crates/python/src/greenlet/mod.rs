@@ -2,6 +2,8 @@
 
 pub mod attributes;
 pub mod call;
+mod capi;
+mod cxx;
 pub mod exceptions;
 pub mod methods;
 pub mod object;
@@ -26,6 +28,7 @@ fn getcurrent(py: Python<'_>) -> PyResult<Py<PyAny>> {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     exceptions::register(module)?;
     types::register(module)?;
+    capi::register(module)?;
     module.add_function(wrap_pyfunction!(getcurrent, module)?)?;
     module.add_function(wrap_pyfunction!(trace::settrace, module)?)?;
     module.add_function(wrap_pyfunction!(trace::gettrace, module)?)?;

@@ -101,6 +101,11 @@ pub unsafe fn transfer_owned(
     target: *mut PyGreenlet,
     payload: Payload,
 ) -> Payload {
+    // SAFETY: the calling thread's record.
+    if unsafe { thread.cxx.any() } {
+        // SAFETY: passed on from the caller.
+        return unsafe { transfer_in_handler(thread, target, payload) };
+    }
     let (target, payload) = if is_runnable(thread, target, &payload) {
         (target, payload)
     } else {
@@ -141,6 +146,28 @@ pub unsafe fn transfer_owned(
             return memory_error(&error);
         }
         arrive(thread, leaving)
+    }
+}
+
+/// As `transfer_owned`, while C++ exceptions are in flight or being handled.
+///
+/// # Safety
+///
+/// As for `transfer_owned`.
+#[cold]
+#[inline(never)]
+unsafe fn transfer_in_handler(
+    thread: &Thread,
+    target: *mut PyGreenlet,
+    payload: Payload,
+) -> Payload {
+    // SAFETY: passed on from the caller; the calling thread's record, and the same greenlet when
+    // the switch has come back.
+    unsafe {
+        let saved = thread.cxx.take();
+        let payload = transfer_owned(thread, target, payload);
+        thread.cxx.put_back(saved);
+        payload
     }
 }
 

@@ -1,5 +1,6 @@
 //! What each OS thread that uses greenlets has: its main greenlet, its stack slots, its hub.
 
+use super::cxx::Exceptions;
 use super::object::{FrameHooks, Payload, PyGreenlet, Status};
 use super::types;
 use crate::hub::HubObject;
@@ -31,6 +32,8 @@ pub struct Thread {
     pub hub: Cell<*mut HubObject>,
     /// The function of `settrace`; owned or null.
     pub trace: Cell<*mut ffi::PyObject>,
+    /// C++ exceptions that the running greenlet handles.
+    pub cxx: Exceptions,
     /// Set when the thread has ended.
     ended: Cell<bool>,
     /// Greenlets of this thread that were collected while suspended, in another thread. They are
@@ -92,6 +95,7 @@ impl Thread {
             arena: UnsafeCell::new(arena),
             hub: Cell::new(ptr::null_mut()),
             trace: Cell::new(ptr::null_mut()),
+            cxx: Exceptions::of_thread(),
             ended: Cell::new(false),
             orphans: Mutex::new(Vec::new()),
             has_orphans: AtomicBool::new(false),

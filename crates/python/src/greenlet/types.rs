@@ -7,6 +7,7 @@ use super::object::{Body, Payload, PyGreenlet, Status};
 use super::switch::{self, run_body};
 use super::thread::Thread;
 use crate::errors::with_raised_saved;
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
@@ -161,6 +162,11 @@ pub unsafe fn allocate(kind: *mut ffi::PyTypeObject, body: Body) -> *mut PyGreen
             return ptr::null_mut();
         }
     };
+    // SAFETY: a valid type.
+    if unsafe { (*kind).tp_basicsize } < size_of::<PyGreenlet>() as ffi::Py_ssize_t {
+        refuse_small(py, kind);
+        return ptr::null_mut();
+    }
     // SAFETY: a fresh object of at least the size of PyGreenlet.
     unsafe {
         let object = ffi::PyType_GenericAlloc(kind, 0).cast::<PyGreenlet>();
@@ -174,6 +180,21 @@ pub unsafe fn allocate(kind: *mut ffi::PyTypeObject, body: Body) -> *mut PyGreen
         (*object).parent.set(parent.as_greenlet());
         object
     }
+}
+
+/// For a class of an extension whose instances were laid out as the `PyGreenlet` that C sees with
+/// fields after it: the interpreter does not look whether that is less than the base class has.
+#[cold]
+fn refuse_small(py: Python<'_>, kind: *mut ffi::PyTypeObject) {
+    // SAFETY: a valid type.
+    let (name, size) = unsafe { (CStr::from_ptr((*kind).tp_name), (*kind).tp_basicsize) };
+    PyTypeError::new_err(format!(
+        "{} cannot derive from greenlet.greenlet: its instances have {size} bytes, greenloop's \
+         greenlets {}; a C type has to add its fields to PyGreenlet_Type.tp_basicsize",
+        name.to_string_lossy(),
+        size_of::<PyGreenlet>(),
+    ))
+    .restore(py);
 }
 
 /// The greenlet that a thread starts with; it has no thread and no parent yet.
@@ -278,12 +299,30 @@ unsafe extern "C" fn vectorcall(
             }
             return result;
         }
-        let greenlet = allocate(kind.cast(), run_body);
+        let run = if count > 0 { *args } else { ptr::null_mut() };
+        let parent = if count > 1 { *args.add(1) } else { ptr::null_mut() };
+        construct(kind.cast(), run, parent)
+    }
+}
+
+/// Makes a greenlet: a new reference, or null with an exception set. `run` and `parent` are
+/// borrowed; null or None for not given.
+///
+/// # Safety
+///
+/// `kind` is the greenlet type or a subtype; the rest are valid objects or null.
+#[inline]
+pub unsafe fn construct(
+    kind: *mut ffi::PyTypeObject,
+    run: *mut ffi::PyObject,
+    parent: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as the caller guarantees.
+    unsafe {
+        let greenlet = allocate(kind, run_body);
         if greenlet.is_null() {
             return ptr::null_mut();
         }
-        let run = if count > 0 { *args } else { ptr::null_mut() };
-        let parent = if count > 1 { *args.add(1) } else { ptr::null_mut() };
         if set_up(&*greenlet, run, parent) != 0 {
             ffi::Py_DECREF(greenlet.cast());
             return ptr::null_mut();
