@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from greenloop._core import (
-    _C_API as _C_API,
-)
-from greenloop._core import (
+    _C_API,
     GreenletExit,
     error,
     getcurrent,

@@ -18,9 +18,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror")
 
 # The interpreter's own headers are not under test: no warnings about them.
 PYTHON_INCLUDES = [
-    option
-    for key in ("include", "platinclude")
-    for option in ("-isystem", sysconfig.get_path(key))
+    option for key in ("include", "platinclude") for option in ("-isystem", sysconfig.get_path(key))
 ]
 
 

@@ -210,9 +210,7 @@ def test_exception_that_nobody_catches(
         result = throwing.call_in_catch(inner) if sys.argv[2] == "True" else inner()
         print("after", result, flush=True)
     """
-    result = run_script(
-        script, str(build("throwing.cpp")), str(handled), signalled=signal.SIGABRT
-    )
+    result = run_script(script, str(build("throwing.cpp")), str(handled), signalled=signal.SIGABRT)
     assert result.returncode == -signal.SIGABRT
     assert result.stdout == "before\n"
     assert "left the greenlet" in result.stderr
