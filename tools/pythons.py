@@ -3,8 +3,9 @@
     python tools/pythons.py [--others]
 
 One interpreter for each version that pyproject.toml lists as supported: the first that runs of
-those on the PATH and those that pyenv keeps. --others leaves out the version of the interpreter
-that runs this. Versions that were not found are named on standard error.
+those on the PATH, those that pyenv keeps and those that tools/debian_pythons.py unpacked. --others
+leaves out the version of the interpreter that runs this. Versions that were not found are named on
+standard error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+from debian_pythons import DEFAULT as DEBIAN_PYTHONS
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSIFIER = "Programming Language :: Python :: "
@@ -43,6 +46,7 @@ def candidates(version: str) -> Iterator[str]:
     ]
     for path in sorted(kept, key=lambda path: [int(n) for n in path.name.split(".")], reverse=True):
         yield str(path / "bin" / "python")
+    yield str(DEBIAN_PYTHONS / "usr" / "bin" / f"python{version}")
 
 
 def find(version: str) -> str | None:

@@ -282,10 +282,12 @@ def test_properties_of_contexts():
 def test_certificate_of_a_server(listener, server_context, authority_file):
     def serve():
         connection, _ = listener.accept()
-        with server_context.wrap_socket(connection, server_side=True) as wrapped:
-            # The client goes without a word, which newer versions of OpenSSL tell.
-            with contextlib.suppress(OSError):
-                wrapped.recv(1)
+        # The client goes without a word, which newer versions of OpenSSL tell.
+        with (
+            server_context.wrap_socket(connection, server_side=True) as wrapped,
+            contextlib.suppress(OSError),
+        ):
+            wrapped.recv(1)
 
     serving = gevent.spawn(serve)
     port = listener.getsockname()[1]
