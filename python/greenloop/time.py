@@ -26,13 +26,13 @@ def _number(seconds: Any) -> float:
     try:
         return operator.index(seconds)
     except TypeError:
-        if sys.version_info < (3, 14):
-            raise
-        name = type(seconds).__qualname__
-        if type(seconds).__module__ != "builtins":
-            name = f"{type(seconds).__module__}.{name}"
-        message = f"{name!r} object cannot be interpreted as an integer or float"
-        raise TypeError(message) from None
+        if sys.version_info >= (3, 14):
+            name = type(seconds).__qualname__
+            if type(seconds).__module__ != "builtins":
+                name = f"{type(seconds).__module__}.{name}"
+            message = f"{name!r} object cannot be interpreted as an integer or float"
+            raise TypeError(message) from None
+        raise
 
 
 def sleep(seconds: float | SupportsIndex, /) -> None:

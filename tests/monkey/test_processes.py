@@ -204,3 +204,55 @@ def test_process_pool_executor(run_script: Any) -> None:
             print(list(executor.map(abs, [-1, 2, -3])))
         """
     assert run_script(program(script)).check_quiet() == "[1, 2, 3]\n"
+
+
+CONNECTION = """
+    from gevent import monkey; monkey.patch_all()
+    import multiprocessing, sys, time
+    import gevent
+
+    def child(connection):
+        time.sleep(0.1)
+        connection.send(b"x" * 300_000)
+        connection.send(len(connection.recv()))
+
+    def main():
+        context = multiprocessing.get_context(sys.argv[1])
+        ours, theirs = context.Pipe()
+        ticks = []
+
+        def tick():
+            while True:
+                gevent.sleep(0.005)
+                ticks.append(1)
+
+        ticking = gevent.spawn(tick)
+        process = context.Process(target=child, args=(theirs,))
+        process.start()
+        begun = len(ticks)
+        assert ours.recv() == b"x" * 300_000
+        assert len(ticks) > begun
+        ours.send("y" * 300_000)
+        print(ours.recv())
+        ticking.kill()
+        process.join()
+        theirs.close()
+        try:
+            ours.recv()
+        except EOFError:
+            print("end")
+
+    if __name__ == "__main__":
+        main()
+    """
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("late", [False, True])
+def test_connections_between_processes_block_one_greenlet(
+    run_script: Any, method: str, late: bool
+) -> None:
+    script = CONNECTION
+    if late:
+        script = "\n    import multiprocessing.connection" + script
+    assert run_script(script, method).check_quiet() == "300000\nend\n"

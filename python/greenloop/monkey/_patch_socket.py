@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from greenloop import socket as green_socket
 from greenloop.monkey._aliases import replace_aliases
+from greenloop.monkey._connections import patch_connections
 from greenloop.monkey._items import patch_module
+from greenloop.monkey._when_imported import when_imported
 
 
 def patch_socket(dns: bool = True, aggressive: bool = True) -> None:
@@ -16,11 +18,15 @@ def patch_socket(dns: bool = True, aggressive: bool = True) -> None:
     Sockets that exist already still block the native thread, except that those they accept do
     not. So do classes that the program has derived from the original class.
 
+    Connections between processes made by `multiprocessing` wait cooperatively too: their
+    descriptors may come from sockets.
+
     dns: replace the functions that look up host names too.
     aggressive: taken for compatibility.
     """
     names = set(green_socket.__implements__) - set(green_socket.__dns__)
     _patch(name for name in green_socket.__implements__ if name in names)
+    when_imported("multiprocessing.connection", patch_connections)
     if dns:
         patch_dns()
 
