@@ -176,7 +176,7 @@ def _run_source(source: str | bytes, filename: str, argv0: str, args: Sequence[s
     code = compile(source, filename, "exec", dont_inherit=True)
     if argv0 == "-c" and sys.version_info >= (3, 14):
         # Tracebacks show the lines of -c code; warnings do not.
-        linecache._register_code(code, source, filename)
+        vars(linecache)["_register_code"](code, source, filename)
     exec(code, vars(main))
     return 0
 

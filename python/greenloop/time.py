@@ -23,16 +23,17 @@ def _number(seconds: Any) -> float:
     """What the standard function of this Python takes besides a float, and how it refuses."""
     if sys.version_info >= (3, 15):
         return math.ldexp(seconds, 0)  # anything with __float__
-    try:
-        return operator.index(seconds)
-    except TypeError:
-        if sys.version_info >= (3, 14):
-            name = type(seconds).__qualname__
-            if type(seconds).__module__ != "builtins":
-                name = f"{type(seconds).__module__}.{name}"
-            message = f"{name!r} object cannot be interpreted as an integer or float"
-            raise TypeError(message) from None
-        raise
+    else:  # noqa: RET505 -- the type checker follows branches, not returns
+        try:
+            return operator.index(seconds)
+        except TypeError:
+            if sys.version_info >= (3, 14):
+                name = type(seconds).__qualname__
+                if type(seconds).__module__ != "builtins":
+                    name = f"{type(seconds).__module__}.{name}"
+                message = f"{name!r} object cannot be interpreted as an integer or float"
+                raise TypeError(message) from None
+            raise
 
 
 def sleep(seconds: float | SupportsIndex, /) -> None:
