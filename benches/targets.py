@@ -67,13 +67,49 @@ WORKLOADS: tuple[Workload, ...] = (
         "greenlet_roundtrip",
         "greenlet_roundtrip",
         ("greenlet", "generator"),
-        _time("round trip of two switches", greenlet=6, generator=0.5),
+        _time("round trip of two switches", greenlet=7, generator=0.5),
     ),
     Workload(
         "greenlet_create",
         "greenlet_create",
         ("greenlet",),
-        _time("greenlet created, run, finished", greenlet=15),
+        _time("greenlet created, run, finished", greenlet=20),
+    ),
+    Workload(
+        "greenlet_roundtrip_args",
+        "greenlet_roundtrip_args",
+        ("greenlet",),
+        (
+            Metric("time", "s", "round trip, a value each way", ratios=(("greenlet", 6),)),
+            Metric("keywords", "s", "round trip, keywords in", ratios=(("greenlet", 6),)),
+        ),
+    ),
+    Workload(
+        "greenlet_roundtrip_traced",
+        "greenlet_roundtrip_traced",
+        ("greenlet",),
+        _time("round trip, settrace on", greenlet=1),
+    ),
+    Workload(
+        "greenlet_parked",
+        "greenlet_parked",
+        ("greenlet",),
+        (
+            Metric("create", "s", "created and parked", ratios=(("greenlet", 4),)),
+            Metric("resume", "s", "resumed in turn", ratios=(("greenlet", 4),)),
+            Metric("finish", "s", "finished", ratios=(("greenlet", 4),)),
+            Metric("memory", "B", "parked", limit=1_200),
+        ),
+        size=100_000,
+    ),
+    Workload(
+        "greenlet_growth",
+        "greenlet_growth",
+        ("greenlet",),
+        (
+            Metric("switches", "B", "10 million switches", limit=1 << 20),
+            Metric("lives", "B", "1 million created and finished", limit=1 << 20),
+        ),
     ),
     Workload(
         "spawn_joinall_1k",
