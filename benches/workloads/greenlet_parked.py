@@ -30,8 +30,7 @@ def greenlets(bench: Bench) -> Metrics:
     parent = getcurrent()
 
     def park() -> None:
-        back = parent.switch
-        while back():
+        while parent.switch():
             pass
 
     def park_many(size: int) -> Metrics:
