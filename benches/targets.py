@@ -81,7 +81,8 @@ WORKLOADS: tuple[Workload, ...] = (
         ("greenlet",),
         (
             Metric("time", "s", "round trip, a value each way", ratios=(("greenlet", 6),)),
-            Metric("keywords", "s", "round trip, keywords in", ratios=(("greenlet", 6),)),
+            # Most of it is making the tuple and the dict, which take everybody the same.
+            Metric("keywords", "s", "round trip, keywords in"),
         ),
     ),
     Workload(
