@@ -32,7 +32,25 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
         ("FRAME_OBJECT_F_FRAME", "offsetof(PyFrameObject, f_frame)"),
         ("OWNED_BY_THREAD", "FRAME_OWNED_BY_THREAD"),
         ("OWNED_BY_GENERATOR", "FRAME_OWNED_BY_GENERATOR"),
+        ("TS_ASYNC_GEN_FIRSTITER", "offsetof(PyThreadState, async_gen_firstiter)"),
+        ("TS_ASYNC_GEN_FINALIZER", "offsetof(PyThreadState, async_gen_finalizer)"),
+        ("TS_COROUTINE_ORIGIN_DEPTH", "offsetof(PyThreadState, coroutine_origin_tracking_depth)"),
     ];
+    // Where asyncio keeps the running loop and task, see src/pystate/asyncio.
+    if minor < 13 {
+        wanted.push(("DICT_VERSION", "offsetof(PyDictObject, ma_version_tag)"));
+    } else {
+        wanted.push((
+            "TS_ASYNCIO_RUNNING_LOOP",
+            "offsetof(_PyThreadStateImpl, asyncio_running_loop)",
+        ));
+    }
+    if minor >= 14 {
+        wanted.push((
+            "TS_ASYNCIO_RUNNING_TASK",
+            "offsetof(_PyThreadStateImpl, asyncio_running_task)",
+        ));
+    }
     match minor {
         11 => wanted.extend([
             ("TS_CFRAME", "offsetof(PyThreadState, cframe)"),
@@ -138,12 +156,14 @@ fn read_layout(out: &Path, include: &Path, wanted: &[(&str, &str)]) -> Vec<(Stri
          #include <Python.h>\n\
          #include <stddef.h>\n\
          #include \"internal/pycore_frame.h\"\n\
+         #if PY_VERSION_HEX >= 0x030d0000\n\
+         #include \"internal/pycore_tstate.h\"\n\
+         #endif\n\
          #if PY_VERSION_HEX >= 0x030e0000\n\
          #include \"internal/pycore_interpframe_structs.h\"\n\
          #include \"internal/pycore_ceval.h\"\n\
          #include \"internal/pycore_stackref.h\"\n\
          #include \"internal/pycore_pythonrun.h\"\n\
-         #include \"internal/pycore_tstate.h\"\n\
          #endif\n\
          void layout(void) {\n",
     );

@@ -1,7 +1,7 @@
 //! `switch`, `throw` and the other methods.
 
 use super::exceptions;
-use super::object::{Body, Payload, PyGreenlet, Status};
+use super::object::{Payload, PyGreenlet, Status};
 use super::switch;
 use super::thread::Thread;
 use super::types::greenlet_type;
@@ -185,7 +185,7 @@ pub fn thread_for<'a>(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<&'a Thr
 fn ensure_run(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<()> {
     // Greenlets with a body of their own (tasks, hubs) have no `run`; a subclass may define one,
     // which goes before what the constructor was given.
-    let is_raw = std::ptr::fn_addr_eq(greenlet.body.get(), switch::run_body as Body);
+    let is_raw = greenlet.is_raw();
     // SAFETY: a valid object.
     let is_exact = unsafe { ffi::Py_TYPE(greenlet.as_ptr()) } == greenlet_type();
     if !is_raw || (is_exact && !greenlet.run.get().is_null()) {

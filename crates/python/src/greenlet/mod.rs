@@ -1,5 +1,6 @@
 //! The raw greenlet: the greenlet package's API on stacks of our own.
 
+pub mod asyncio;
 pub mod attributes;
 pub mod call;
 mod capi;

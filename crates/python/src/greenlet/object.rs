@@ -1,5 +1,6 @@
 //! The memory of a greenlet object.
 
+use super::asyncio;
 use super::thread::Thread;
 use crate::pystate::{self, PyState, Shift};
 use greenloop_stack::{Coroutine, Hooks};
@@ -105,6 +106,8 @@ pub struct PyGreenlet {
     pub thread: Cell<*const Thread>,
     pub body: Cell<Body>,
     pub status: Cell<Status>,
+    /// What it keeps of asyncio while suspended.
+    pub asyncio: asyncio::Slot,
     /// What kind of waiting it is in, see `hub::wait`.
     pub wait: crate::hub::wait::WaitState,
     pub co: Coroutine,
@@ -130,6 +133,7 @@ impl PyGreenlet {
             (&raw mut (*this).thread).write(Cell::new(ptr::null()));
             (&raw mut (*this).body).write(Cell::new(body));
             (&raw mut (*this).status).write(Cell::new(Status::Unstarted));
+            (&raw mut (*this).asyncio).write(asyncio::Slot::new());
             (&raw mut (*this).wait).write(crate::hub::wait::WaitState::new());
             (&raw mut (*this).co).write(Coroutine::new());
             (&raw mut (*this).py).write(PyState::new());
@@ -152,6 +156,12 @@ impl PyGreenlet {
         let thread = self.thread.get();
         // SAFETY: a greenlet keeps its thread's record alive.
         !thread.is_null() && ptr::eq(unsafe { (*thread).main() }, self)
+    }
+
+    /// Whether this is a greenlet of the greenlet package's kind, as opposed to tasks and hubs.
+    #[inline]
+    pub fn is_raw(&self) -> bool {
+        ptr::fn_addr_eq(self.body.get(), super::switch::run_body as Body)
     }
 
     /// Whether this greenlet is the one that runs in its thread.

@@ -9,6 +9,7 @@
 //! References: the thread's record owns the running greenlet. A suspended greenlet is owned by
 //! whoever will switch to it.
 
+use super::asyncio;
 use super::call;
 use super::exceptions;
 use super::object::{Next, Payload, PyGreenlet, Status};
@@ -76,7 +77,8 @@ pub fn into_result(payload: Payload) -> *mut ffi::PyObject {
     }
 }
 
-/// As `switch`, but hands the payload over as it is.
+/// As `switch`, but hands the payload over as it is. A raw greenlet that begins so runs with the
+/// running loop of whoever began it.
 ///
 /// # Safety
 ///
@@ -86,11 +88,12 @@ pub unsafe fn transfer(thread: &Thread, target: *mut PyGreenlet, payload: Payloa
     // SAFETY: passed on from the caller.
     unsafe {
         ffi::Py_INCREF(target.cast());
-        transfer_owned(thread, target, payload)
+        leave::<true>(thread, target, payload)
     }
 }
 
-/// As `transfer`, but takes over the reference to the target.
+/// As `transfer`, but takes over the reference to the target, and a greenlet that begins so has
+/// no running loop: its turn has come, and who was left for it has nothing to do with it.
 ///
 /// # Safety
 ///
@@ -101,10 +104,25 @@ pub unsafe fn transfer_owned(
     target: *mut PyGreenlet,
     payload: Payload,
 ) -> Payload {
+    // SAFETY: passed on from the caller.
+    unsafe { leave::<false>(thread, target, payload) }
+}
+
+/// The leaving half.
+///
+/// # Safety
+///
+/// As for `switch`; the reference is owned by the caller.
+#[inline(always)]
+unsafe fn leave<const INHERIT: bool>(
+    thread: &Thread,
+    target: *mut PyGreenlet,
+    payload: Payload,
+) -> Payload {
     // SAFETY: the calling thread's record.
     if unsafe { thread.cxx.any() } {
         // SAFETY: passed on from the caller.
-        return unsafe { transfer_in_handler(thread, target, payload) };
+        return unsafe { leave_in_handler::<INHERIT>(thread, target, payload) };
     }
     let (target, payload) = if is_runnable(thread, target, &payload) {
         (target, payload)
@@ -123,7 +141,7 @@ pub unsafe fn transfer_owned(
         }
         let target = &*target;
         if target.status.get() == Status::Unstarted
-            && let Err(error) = settle(thread, leaving, target)
+            && let Err(error) = settle(thread, leaving, target, INHERIT)
         {
             payload.discard();
             ffi::Py_DECREF(target.as_ptr());
@@ -149,14 +167,14 @@ pub unsafe fn transfer_owned(
     }
 }
 
-/// As `transfer_owned`, while C++ exceptions are in flight or being handled.
+/// As `leave`, while C++ exceptions are in flight or being handled.
 ///
 /// # Safety
 ///
-/// As for `transfer_owned`.
+/// As for `leave`.
 #[cold]
 #[inline(never)]
-unsafe fn transfer_in_handler(
+unsafe fn leave_in_handler<const INHERIT: bool>(
     thread: &Thread,
     target: *mut PyGreenlet,
     payload: Payload,
@@ -165,7 +183,7 @@ unsafe fn transfer_in_handler(
     // the switch has come back.
     unsafe {
         let saved = thread.cxx.take();
-        let payload = transfer_owned(thread, target, payload);
+        let payload = leave::<INHERIT>(thread, target, payload);
         thread.cxx.put_back(saved);
         payload
     }
@@ -182,10 +200,39 @@ unsafe fn arrive(thread: &Thread, here: &PyGreenlet) -> Payload {
     unsafe {
         here.py.load(thread.state());
         let payload = thread.payload.take().expect("a switch brings a payload");
+        if thread.trace.get().is_null() && !concerns_asyncio(thread, here) {
+            return payload;
+        }
+        arrive_further(thread, here, payload)
+    }
+}
+
+/// Whether a loop may be running where the switch comes from, or where it goes to.
+#[inline(always)]
+fn concerns_asyncio(thread: &Thread, here: &PyGreenlet) -> bool {
+    !here.asyncio.is_empty() || thread.asyncio.watch.notices()
+}
+
+/// What few switches have to do on arrival.
+///
+/// # Safety
+///
+/// As for `arrive`.
+#[cold]
+#[inline(never)]
+unsafe fn arrive_further(thread: &Thread, here: &PyGreenlet, mut payload: Payload) -> Payload {
+    let origin = thread.origin.get();
+    // SAFETY: `here` was just switched to from `origin`, which the record owns.
+    unsafe {
+        if concerns_asyncio(thread, here)
+            && let Err(error) = asyncio::exchange(thread, &*origin, here)
+        {
+            payload.leave_over(thread);
+            payload = Payload::Throw(error);
+        }
         if thread.trace.get().is_null() {
             return payload;
         }
-        let origin = thread.origin.get();
         trace::call(thread, origin, here, payload)
     }
 }
@@ -265,13 +312,19 @@ pub fn exit_to_value(error: *mut ffi::PyObject) -> Payload {
     if exceptions::is_greenlet_exit(error) { Payload::Value(error) } else { Payload::Throw(error) }
 }
 
-/// Gives a fresh greenlet its home and the state it starts with.
+/// Gives a fresh greenlet its home and the state it starts with, a raw one also the running loop
+/// of the one that is left if it is to inherit that.
 ///
 /// # Safety
 ///
 /// `leaving` runs; `fresh` has not started.
 #[inline(never)]
-unsafe fn settle(thread: &Thread, leaving: &PyGreenlet, fresh: &PyGreenlet) -> Result<(), Payload> {
+unsafe fn settle(
+    thread: &Thread,
+    leaving: &PyGreenlet,
+    fresh: &PyGreenlet,
+    inherit: bool,
+) -> Result<(), Payload> {
     // SAFETY: the arena is this thread's, and no borrow of it is alive elsewhere: nothing called
     // from it switches. A greenlet does not move.
     unsafe {
@@ -281,6 +334,9 @@ unsafe fn settle(thread: &Thread, leaving: &PyGreenlet, fresh: &PyGreenlet) -> R
         fresh.py.begin(thread.state(), home);
     }
     fresh.status.set(Status::Active);
+    if inherit && thread.asyncio.watch.notices() && fresh.is_raw() {
+        fresh.asyncio.inherit();
+    }
     Ok(())
 }
 
@@ -328,8 +384,10 @@ unsafe fn leave_for_good(
         loop {
             let (target, payload) = resolve_to_parent(thread, next.0, next.1);
             let target = &*target;
+            // Not if it is just the next in the ready queue.
+            let begun_by_end = ptr::eq(target, here.parent.get());
             if target.status.get() == Status::Unstarted
-                && let Err(error) = settle(thread, here, target)
+                && let Err(error) = settle(thread, here, target, begun_by_end)
             {
                 payload.leave_over(thread);
                 finish_unstarted(thread, target);

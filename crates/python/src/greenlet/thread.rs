@@ -1,5 +1,6 @@
 //! What each OS thread that uses greenlets has: its main greenlet, its stack slots, its hub.
 
+use super::asyncio::ThreadAsyncio;
 use super::cxx::Exceptions;
 use super::object::{FrameHooks, Payload, PyGreenlet, Status};
 use super::types;
@@ -34,6 +35,7 @@ pub struct Thread {
     pub trace: Cell<*mut ffi::PyObject>,
     /// C++ exceptions that the running greenlet handles.
     pub cxx: Exceptions,
+    pub asyncio: ThreadAsyncio,
     /// Set when the thread has ended.
     ended: Cell<bool>,
     /// Greenlets of this thread that were collected while suspended, in another thread. They are
@@ -96,6 +98,7 @@ impl Thread {
             hub: Cell::new(ptr::null_mut()),
             trace: Cell::new(ptr::null_mut()),
             cxx: Exceptions::of_thread(),
+            asyncio: ThreadAsyncio::new(),
             ended: Cell::new(false),
             orphans: Mutex::new(Vec::new()),
             has_orphans: AtomicBool::new(false),
@@ -129,6 +132,7 @@ impl Thread {
                 }));
             }
             ffi::Py_DECREF(capsule);
+            (*record).asyncio.watch.attach(state);
         }
         CURRENT.set(record);
         // SAFETY: as in `get`.
@@ -291,6 +295,7 @@ unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
         std::mem::forget(thread);
         return;
     }
+    thread.asyncio.close();
     thread.bury_orphans();
     // SAFETY: owned references, each cleared before it is dropped, because dropping can run code.
     unsafe {

@@ -360,8 +360,8 @@ pub unsafe extern "C" fn traverse(
                 }
             }
         }
+        greenlet.asyncio.traverse(visit, arg)
     }
-    0
 }
 
 /// Drops references that can be part of a cycle.
@@ -376,6 +376,7 @@ pub unsafe extern "C" fn clear(this: *mut ffi::PyObject) -> c_int {
         ffi::Py_XDECREF(greenlet.run.replace(ptr::null_mut()));
         ffi::Py_XDECREF(greenlet.parent.replace(ptr::null_mut()).cast());
         ffi::Py_XDECREF(greenlet.dict.replace(ptr::null_mut()));
+        greenlet.asyncio.clear();
         if !greenlet.is_running() {
             ffi::Py_XDECREF(greenlet.py.replace_context(ptr::null_mut()));
         }

@@ -369,6 +369,7 @@ fn _destroy_hub(hub: Bound<'_, PyAny>) -> PyResult<()> {
 /// it. Registered with os.register_at_fork.
 #[pyfunction]
 fn _after_fork_in_child(py: Python<'_>) -> PyResult<()> {
+    crate::greenlet::asyncio::forked();
     let Some(thread) = Thread::try_get() else { return Ok(()) };
     // SAFETY: owned by the thread's record.
     match unsafe { thread.hub.get().as_ref() } {

@@ -76,6 +76,11 @@ impl WaitState {
         (self.phase.get() == Phase::Parked).then(|| self.on.get())
     }
 
+    /// Whether the greenlet is in a wait, woken or not.
+    pub fn is_waiting(&self) -> bool {
+        self.phase.get() != Phase::Idle
+    }
+
     /// Whether wait `number` has been woken and not yet ended.
     pub fn is_woken(&self, number: u32) -> bool {
         self.phase.get() == Phase::Woken && self.number.get() == number

@@ -9,6 +9,7 @@
 //! stack slot (see `greenloop_stack`), as a root chunk that CPython takes for its own and never
 //! frees, because it has no previous chunk.
 
+pub mod asyncio;
 #[cfg(Py_3_14)]
 mod c_stack;
 mod datastack;

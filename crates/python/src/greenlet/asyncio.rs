@@ -1,0 +1,397 @@
+//! asyncio's running loop and current task belong to a greenlet, not to its thread.
+//!
+//! A greenlet that is left while a loop runs in it keeps the loop, the task whose step it is in,
+//! and what the loop has set for asynchronous generators and coroutine origins ([`Saved`]); they
+//! are put in place again when it goes on. One that has none goes on without.
+//!
+//! Where they come from:
+//!
+//! * A greenlet that the hub starts, or that is started in its stead, begins with none.
+//! * A raw greenlet that is switched to for the first time by another begins with those of the
+//!   other: it may be sync code called from a task, by way of a greenlet. Until it enters a task
+//!   itself it has only borrowed the task, see `Live`.
+//! * A loop that has been reset where it ran is nobody's running loop any more ([`Run`]): not of
+//!   greenlets that inherited it, nor of those that declared it to be theirs.
+//! * In a forked child no loop is running, except where one is set anew.
+//!
+//! All of it is found out and done in the arriving half of a switch, and only if there is
+//! something to do: see `pystate::asyncio` for how that is known.
+
+use super::object::{PyGreenlet, Status};
+use super::thread::Thread;
+use crate::pystate::asyncio::{
+    Hooks, Owned, Watch, current_task, put_task, replace_running_loop, running_loop, take_task,
+};
+use pyo3::ffi;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+type Object = *mut ffi::PyObject;
+
+/// How many forks lie between the first process and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Notes that this is a forked child.
+pub fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// One loop running in this thread, from when it is set until it is reset.
+struct Run {
+    /// Only compared. Whoever holds a `Run` of a loop that may still run holds the loop too.
+    running: Object,
+    stopped: Cell<bool>,
+}
+
+/// What a suspended greenlet keeps.
+struct Saved {
+    run: Rc<Run>,
+    running: Owned,
+    /// Null if no task is in the middle of a step.
+    task: Owned,
+    borrowed: bool,
+    hooks: Hooks,
+    forks: u32,
+}
+
+impl Saved {
+    /// Whether the loop still runs.
+    fn is_valid(&self) -> bool {
+        !self.run.stopped.get() && self.forks == FORKS.load(Ordering::Relaxed)
+    }
+}
+
+/// Has a reference dropped after the switch that is being made.
+fn leave_over(thread: &Thread, object: Owned) {
+    if !object.is_null() {
+        thread.leave_over(object.into_ptr());
+    }
+}
+
+fn leave_over_all(thread: &Thread, running: Owned, task: Owned, hooks: Hooks) {
+    for object in [running, task, hooks.firstiter, hooks.finalizer] {
+        leave_over(thread, object);
+    }
+}
+
+/// A greenlet's place for what it keeps: null, a box, or the mark of one that inherits.
+pub struct Slot(Cell<*mut Saved>);
+
+impl Slot {
+    pub const fn new() -> Self {
+        Self(Cell::new(ptr::null_mut()))
+    }
+
+    /// Nothing is ever read or written here.
+    const fn inherits() -> *mut Saved {
+        ptr::dangling_mut()
+    }
+
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.0.get().is_null()
+    }
+
+    /// Has the greenlet, which has not run yet, begin with what the one has that switches to it.
+    #[cold]
+    pub fn inherit(&self) {
+        debug_assert!(self.is_empty());
+        self.0.set(Self::inherits());
+    }
+
+    fn take(&self) -> Option<Box<Saved>> {
+        let kept = self.0.replace(ptr::null_mut());
+        // SAFETY: a box that `put` has taken apart, and no longer in its place.
+        (!kept.is_null() && kept != Self::inherits()).then(|| unsafe { Box::from_raw(kept) })
+    }
+
+    fn put(&self, saved: Saved) {
+        debug_assert!(self.is_empty());
+        self.0.set(Box::into_raw(Box::new(saved)));
+    }
+
+    /// Visits the references for `tp_traverse`.
+    ///
+    /// # Safety
+    ///
+    /// As the interpreter calls `tp_traverse`.
+    pub unsafe fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+        let kept = self.0.get();
+        if kept.is_null() || kept == Self::inherits() {
+            return 0;
+        }
+        // SAFETY: a box in its place; its references are valid or null.
+        unsafe {
+            let Saved { running, task, hooks, .. } = &*kept;
+            for object in [running, task, &hooks.firstiter, &hooks.finalizer] {
+                if !object.is_null() {
+                    let status = visit(object.as_ptr(), arg);
+                    if status != 0 {
+                        return status;
+                    }
+                }
+            }
+        }
+        0
+    }
+
+    /// Drops the references: the greenlet will not go on. Called with the GIL held.
+    pub fn clear(&self) {
+        drop(self.take());
+    }
+}
+
+/// What is known of the running greenlet's loop from its arrival on.
+struct Live {
+    run: Rc<Run>,
+    /// The task at arrival; only compared.
+    task: Object,
+    /// Whether the task was somebody else's: of the greenlet that was inherited from, or that
+    /// switched here while it was running the same loop. Such a greenlet is a subroutine of
+    /// whatever step it is switched to from. One that has entered a task comes back to that.
+    borrowed: bool,
+}
+
+/// A thread's part.
+pub struct ThreadAsyncio {
+    pub watch: Watch,
+    live: Cell<Option<Live>>,
+    /// By the address of the loop; entries of loops that nobody keeps are dropped now and then.
+    runs: RefCell<HashMap<usize, Weak<Run>>>,
+    /// What greenlets without a loop have as hooks, while one with a loop runs.
+    plain: Cell<Hooks>,
+}
+
+impl ThreadAsyncio {
+    pub fn new() -> Self {
+        Self {
+            watch: Watch::new(),
+            live: Cell::new(None),
+            runs: RefCell::new(HashMap::new()),
+            plain: Cell::new(Hooks::none()),
+        }
+    }
+
+    /// Gives up what the thread has, at its end. Called with the GIL held.
+    pub fn close(&self) {
+        self.watch.detach();
+        self.live.set(None);
+        drop(self.plain.replace(Hooks::none()));
+    }
+
+    /// What is known of `running`, which is the running loop now or null, in the greenlet that is
+    /// left: it may have been set or reset since the greenlet arrived.
+    fn look(&self, running: Object) -> Option<Live> {
+        match self.live.take() {
+            Some(live) if live.run.running == running => Some(live),
+            before => {
+                if running.is_null() {
+                    if let Some(live) = before {
+                        live.run.stopped.set(true);
+                    }
+                    return None;
+                }
+                // If there was another loop before, that is probably not over: this one may have
+                // been started by code that it runs.
+                Some(Live { run: self.run_of(running), task: ptr::null_mut(), borrowed: false })
+            }
+        }
+    }
+
+    /// The run of a loop that has just been set.
+    fn run_of(&self, running: Object) -> Rc<Run> {
+        let mut runs = self.runs.borrow_mut();
+        if let Some(run) = runs.get(&(running as usize)).and_then(Weak::upgrade) {
+            run.stopped.set(false);
+            return run;
+        }
+        if runs.len() == runs.capacity() {
+            runs.retain(|_, run| run.strong_count() > 0);
+        }
+        let run = Rc::new(Run { running, stopped: Cell::new(false) });
+        runs.insert(running as usize, Rc::downgrade(&run));
+        run
+    }
+}
+
+/// Has `origin` keep what is asyncio's, and puts that of `here` in place. An owned exception to
+/// raise in `here` if that fails.
+///
+/// # Safety
+///
+/// Called in the arriving half of a switch from `origin` to `here`, which runs.
+#[cold]
+#[inline(never)]
+pub unsafe fn exchange(
+    thread: &Thread,
+    origin: &PyGreenlet,
+    here: &PyGreenlet,
+) -> Result<(), Object> {
+    let state = &thread.asyncio;
+    let inherits = here.asyncio.0.get() == Slot::inherits();
+    let kept = here.asyncio.take();
+    // SAFETY: the running thread's state, here and below.
+    let running = unsafe { running_loop(thread.state()) };
+    let left = state.look(running);
+    let origin = (origin.status.get() != Status::Dead).then_some(origin);
+    let next = match kept {
+        Some(saved) if saved.is_valid() => Some(*saved),
+        void => {
+            if let Some(saved) = void {
+                leave_over_all(thread, saved.running, saved.task, saved.hooks);
+            }
+            None
+        }
+    };
+    // SAFETY: passed on from the caller.
+    let outcome = unsafe {
+        match (left, next) {
+            (None, None) => Ok(None),
+            (Some(left), _) if inherits => share(thread, left, running, origin),
+            (Some(left), Some(next)) if Rc::ptr_eq(&left.run, &next.run) => {
+                let follows = next.borrowed && !here.wait.is_waiting();
+                change_task(thread, left, next, follows, origin)
+            }
+            (left, next) => change_loop(thread, left, running, next, origin),
+        }
+    };
+    let (live, outcome) = match outcome {
+        Ok(live) => (live, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    state.watch.looked(live.is_some() || outcome.is_err());
+    state.live.set(live);
+    outcome
+}
+
+/// What the greenlet that is left keeps, unless it has ended.
+fn keep(
+    thread: &Thread,
+    origin: Option<&PyGreenlet>,
+    left: &Live,
+    running: Owned,
+    task: Owned,
+    hooks: Hooks,
+) {
+    let Some(origin) = origin else {
+        leave_over_all(thread, running, task, hooks);
+        return;
+    };
+    origin.asyncio.put(Saved {
+        run: Rc::clone(&left.run),
+        borrowed: left.borrowed && left.task == task.as_ptr(),
+        running,
+        task,
+        hooks,
+        forks: FORKS.load(Ordering::Relaxed),
+    });
+}
+
+/// The greenlet that begins goes on with what the one has that is left, which keeps the same.
+///
+/// # Safety
+///
+/// As for `exchange`; `running` is the running loop.
+unsafe fn share(
+    thread: &Thread,
+    left: Live,
+    running: Object,
+    origin: Option<&PyGreenlet>,
+) -> Result<Option<Live>, Object> {
+    let ts = thread.state();
+    // SAFETY: the running thread's state, a running loop, a task or null.
+    let (running, task, hooks) = unsafe {
+        let task = Owned::new_reference(current_task(ts, running)?);
+        (Owned::new_reference(running), task, Hooks::copy(ts))
+    };
+    let live = Live { run: Rc::clone(&left.run), task: task.as_ptr(), borrowed: true };
+    keep(thread, origin, &left, running, task, hooks);
+    Ok(Some(live))
+}
+
+/// Both greenlets run the same loop: at most the task differs. Libraries that call sync code from
+/// tasks pass a step to and fro here.
+///
+/// # Safety
+///
+/// As for `exchange`.
+unsafe fn change_task(
+    thread: &Thread,
+    left: Live,
+    next: Saved,
+    follows: bool,
+    origin: Option<&PyGreenlet>,
+) -> Result<Option<Live>, Object> {
+    let ts = thread.state();
+    let Saved { run, running, task: kept, borrowed, hooks, .. } = next;
+    let place = running.as_ptr();
+    // SAFETY: the running thread's state and its running loop.
+    let current = unsafe { current_task(ts, place)? };
+    let wanted = if follows { current } else { kept.as_ptr() };
+    let live = Live { run, task: wanted, borrowed };
+    let task = if wanted == current {
+        // SAFETY: a task or null.
+        let task = unsafe { Owned::new_reference(current) };
+        leave_over(thread, kept);
+        task
+    } else {
+        // SAFETY: as above.
+        unsafe {
+            let task = take_task(ts, place)?;
+            if !kept.is_null() {
+                put_task(ts, place, kept)?;
+            }
+            task
+        }
+    };
+    // SAFETY: the running thread's state.
+    let hooks = unsafe { hooks.exchange(ts) };
+    keep(thread, origin, &left, running, task, hooks);
+    Ok(Some(live))
+}
+
+/// The greenlets run different loops, or only one of them does.
+///
+/// # Safety
+///
+/// As for `exchange`; `running` is the running loop or null.
+unsafe fn change_loop(
+    thread: &Thread,
+    left: Option<Live>,
+    running: Object,
+    next: Option<Saved>,
+    origin: Option<&PyGreenlet>,
+) -> Result<Option<Live>, Object> {
+    let (ts, plain) = (thread.state(), &thread.asyncio.plain);
+    // SAFETY: the running thread's state and its running loop; a task is put back with its loop.
+    unsafe {
+        let task = if left.is_some() { take_task(ts, running)? } else { Owned::null() };
+        let (old, hooks, live) = match next {
+            None => {
+                let old = replace_running_loop(ts, running, Owned::null())?;
+                (old, plain.replace(Hooks::none()), None)
+            }
+            Some(Saved { run, running: new, task: kept, borrowed, hooks, .. }) => {
+                let (place, kept_task) = (new.as_ptr(), kept.as_ptr());
+                let old = replace_running_loop(ts, running, new)?;
+                if !kept.is_null() {
+                    put_task(ts, place, kept)?;
+                }
+                (old, hooks, Some(Live { run, task: kept_task, borrowed }))
+            }
+        };
+        let hooks = hooks.exchange(ts);
+        match left {
+            Some(left) => keep(thread, origin, &left, old, task, hooks),
+            None => {
+                let before = plain.replace(hooks);
+                leave_over_all(thread, old, task, before);
+            }
+        }
+        Ok(live)
+    }
+}
