@@ -10,8 +10,9 @@
 //! * A raw greenlet that is switched to for the first time by another begins with those of the
 //!   other: it may be sync code called from a task, by way of a greenlet. Until it enters a task
 //!   itself it has only borrowed the task, see `Live`.
-//! * A loop that has been reset where it ran is nobody's running loop any more ([`Run`]): not of
-//!   greenlets that inherited it, nor of those that declared it to be theirs.
+//! * A loop that has been reset by the greenlet that runs it is nobody's running loop any more: not
+//!   of greenlets that inherited it, nor of others that set it. Those are guests; what they reset
+//!   is reset for them only ([`Run`]).
 //! * In a forked child no loop is running, except where one is set anew.
 //!
 //! All of it is found out and done in the arriving half of a switch, and only if there is
@@ -40,7 +41,8 @@ pub fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// One loop running in this thread, from when it is set until it is reset.
+/// One loop running in this thread, from when a greenlet sets it, which runs it then, until that
+/// greenlet resets it or ends.
 struct Run {
     /// Only compared. Whoever holds a `Run` of a loop that may still run holds the loop too.
     running: Object,
@@ -50,6 +52,7 @@ struct Run {
 /// What a suspended greenlet keeps.
 struct Saved {
     run: Rc<Run>,
+    guest: bool,
     running: Owned,
     /// Null if no task is in the middle of a step.
     task: Owned,
@@ -148,6 +151,8 @@ impl Slot {
 /// What is known of the running greenlet's loop from its arrival on.
 struct Live {
     run: Rc<Run>,
+    /// Whether it is another greenlet that runs the loop.
+    guest: bool,
     /// The task at arrival; only compared.
     task: Object,
     /// Whether the task was somebody else's: of the greenlet that was inherited from, or that
@@ -191,30 +196,40 @@ impl ThreadAsyncio {
             before => {
                 if running.is_null() {
                     if let Some(live) = before {
-                        live.run.stopped.set(true);
+                        live.stop();
                     }
                     return None;
                 }
                 // If there was another loop before, that is probably not over: this one may have
                 // been started by code that it runs.
-                Some(Live { run: self.run_of(running), task: ptr::null_mut(), borrowed: false })
+                let (run, guest) = self.run_of(running);
+                Some(Live { run, guest, task: ptr::null_mut(), borrowed: false })
             }
         }
     }
 
-    /// The run of a loop that has just been set.
-    fn run_of(&self, running: Object) -> Rc<Run> {
+    /// The run of a loop that has just been set, and whether it had begun before.
+    fn run_of(&self, running: Object) -> (Rc<Run>, bool) {
         let mut runs = self.runs.borrow_mut();
         if let Some(run) = runs.get(&(running as usize)).and_then(Weak::upgrade) {
-            run.stopped.set(false);
-            return run;
+            let begun = !run.stopped.replace(false);
+            return (run, begun);
         }
         if runs.len() == runs.capacity() {
             runs.retain(|_, run| run.strong_count() > 0);
         }
         let run = Rc::new(Run { running, stopped: Cell::new(false) });
         runs.insert(running as usize, Rc::downgrade(&run));
-        run
+        (run, false)
+    }
+}
+
+impl Live {
+    /// The greenlet has no part in the run any more: without the one that runs it, it is over.
+    fn stop(&self) {
+        if !self.guest {
+            self.run.stopped.set(true);
+        }
     }
 }
 
@@ -278,11 +293,13 @@ fn keep(
     hooks: Hooks,
 ) {
     let Some(origin) = origin else {
+        left.stop();
         leave_over_all(thread, running, task, hooks);
         return;
     };
     origin.asyncio.put(Saved {
         run: Rc::clone(&left.run),
+        guest: left.guest,
         borrowed: left.borrowed && left.task == task.as_ptr(),
         running,
         task,
@@ -308,7 +325,7 @@ unsafe fn share(
         let task = Owned::new_reference(current_task(ts, running)?);
         (Owned::new_reference(running), task, Hooks::copy(ts))
     };
-    let live = Live { run: Rc::clone(&left.run), task: task.as_ptr(), borrowed: true };
+    let live = Live { run: Rc::clone(&left.run), guest: true, task: task.as_ptr(), borrowed: true };
     keep(thread, origin, &left, running, task, hooks);
     Ok(Some(live))
 }
@@ -327,12 +344,12 @@ unsafe fn change_task(
     origin: Option<&PyGreenlet>,
 ) -> Result<Option<Live>, Object> {
     let ts = thread.state();
-    let Saved { run, running, task: kept, borrowed, hooks, .. } = next;
+    let Saved { run, guest, running, task: kept, borrowed, hooks, .. } = next;
     let place = running.as_ptr();
     // SAFETY: the running thread's state and its running loop.
     let current = unsafe { current_task(ts, place)? };
     let wanted = if follows { current } else { kept.as_ptr() };
-    let live = Live { run, task: wanted, borrowed };
+    let live = Live { run, guest, task: wanted, borrowed };
     let task = if wanted == current {
         // SAFETY: a task or null.
         let task = unsafe { Owned::new_reference(current) };
@@ -375,13 +392,13 @@ unsafe fn change_loop(
                 let old = replace_running_loop(ts, running, Owned::null())?;
                 (old, plain.replace(Hooks::none()), None)
             }
-            Some(Saved { run, running: new, task: kept, borrowed, hooks, .. }) => {
+            Some(Saved { run, guest, running: new, task: kept, borrowed, hooks, .. }) => {
                 let (place, kept_task) = (new.as_ptr(), kept.as_ptr());
                 let old = replace_running_loop(ts, running, new)?;
                 if !kept.is_null() {
                     put_task(ts, place, kept)?;
                 }
-                (old, hooks, Some(Live { run, task: kept_task, borrowed }))
+                (old, hooks, Some(Live { run, guest, task: kept_task, borrowed }))
             }
         };
         let hooks = hooks.exchange(ts);
