@@ -93,9 +93,9 @@ impl Hooks {
     pub unsafe fn exchange(mut self, ts: ThreadState) -> Self {
         // SAFETY: fields of the running thread's state, which owns the references in them.
         unsafe {
-            mem::swap(&mut self.firstiter.0, &mut *ts.at(layout::TS_ASYNC_GEN_FIRSTITER));
-            mem::swap(&mut self.finalizer.0, &mut *ts.at(layout::TS_ASYNC_GEN_FINALIZER));
-            mem::swap(&mut self.origin_depth, &mut *ts.at(layout::TS_COROUTINE_ORIGIN_DEPTH));
+            ptr::swap(&raw mut self.firstiter.0, ts.at(layout::TS_ASYNC_GEN_FIRSTITER));
+            ptr::swap(&raw mut self.finalizer.0, ts.at(layout::TS_ASYNC_GEN_FINALIZER));
+            ptr::swap(&raw mut self.origin_depth, ts.at(layout::TS_COROUTINE_ORIGIN_DEPTH));
         }
         self
     }
