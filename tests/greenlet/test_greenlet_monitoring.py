@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
-from conftest import RunScript
+
+if TYPE_CHECKING:
+    from conftest import RunScript
 
 SCRIPT = """
 import sys
@@ -107,8 +112,6 @@ def stop():
 
 @pytest.mark.parametrize("name", list(STARTS))
 def test_exceptions_leave_what_was_suspended_before(run_script: RunScript, name: str) -> None:
-    import sys
-
     if name == "monitoring" and sys.version_info < (3, 12):
         pytest.skip("sys.monitoring came with Python 3.12")
     run_script(SCRIPT.format(start=STARTS[name])).check_quiet()
