@@ -2,6 +2,7 @@
 
 # ruff: noqa: N801, N803 -- the names are those of greenlet and gevent
 
+import sys
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from types import FrameType, GenericAlias, TracebackType
@@ -60,6 +61,17 @@ def settrace(callback: _TraceFunction | None) -> _TraceFunction | None: ...
 # Capsules of the table behind greenlet.h, under the two names that extensions ask for.
 _C_API: Final[object]
 _GREENLOOP_C_API: Final[object]
+
+CLOCKS_PER_SEC: Final[int]
+
+def enable_optional_cleanup(enabled: object) -> None: ...
+def get_clocks_used_doing_optional_cleanup() -> int | None: ...
+def get_pending_cleanup_count() -> int: ...
+def get_total_main_greenlets() -> int: ...
+def set_thread_local(key: object, value: object, /) -> None: ...
+
+if sys.version_info < (3, 13):
+    def get_tstate_trash_delete_nesting() -> int: ...
 
 # Hub and loop
 

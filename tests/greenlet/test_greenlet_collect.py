@@ -460,3 +460,45 @@ def test_dying_greenlet_drops_another_parked_one() -> None:
     assert log == []
     chain.clear()
     assert log == list(range(10, -1, -1))
+
+
+def test_parent_is_restored_after_a_resurrection() -> None:
+    main = getcurrent()
+    parent = greenlet(lambda: None)
+    seen: list[Any] = []
+
+    def body() -> None:
+        try:
+            main.switch()
+        except GreenletExit:
+            seen.append(getcurrent())
+            seen.append(getcurrent().parent)
+            parent.switch()
+
+    g = greenlet(body, parent)
+    g.switch()
+    del g
+    assert seen[1] is main
+    assert seen[0].parent is parent
+    assert parent.dead
+    seen[0].switch()
+    seen.clear()
+
+
+def test_greenlet_that_does_not_end(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is asked once, and reported."""
+    main = getcurrent()
+    asked: list[int] = []
+
+    def body() -> None:
+        while True:
+            try:
+                main.switch()
+            except GreenletExit:
+                asked.append(1)
+
+    g = greenlet(body)
+    g.switch()
+    del g
+    assert asked == [1]
+    assert capfd.readouterr().err.startswith("GreenletExit did not kill <greenlet.greenlet object")

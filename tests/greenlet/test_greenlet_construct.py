@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import pytest
@@ -285,3 +286,76 @@ def test_run_lookup_may_switch_elsewhere() -> None:
 def test_isinstance_and_main() -> None:
     assert isinstance(getcurrent(), greenlet)
     assert type(greenlet(None)) is greenlet
+
+
+def test_run_of_none() -> None:
+    """None is given like anything else; that it cannot be called shows when it is."""
+    g = greenlet(run=None)
+    assert g.run is None
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        g.switch()
+    assert g.dead
+
+
+def test_deleting_a_run_that_is_not_there() -> None:
+    g = greenlet(print)
+    del g.run
+    del g.run
+    assert not hasattr(g, "run")
+
+
+def test_run_of_main_cannot_be_set() -> None:
+    main = getcurrent()
+    with pytest.raises(AttributeError, match="Main greenlets do not have a run"):
+        main.run = print
+    with pytest.raises(AttributeError, match="Main greenlets do not have a run"):
+        del main.run
+
+
+def test_abstract_class() -> None:
+    class Abstract(greenlet, abc.ABC):
+        @abc.abstractmethod
+        def run(self) -> str: ...
+
+    class Concrete(Abstract):
+        def run(self) -> str:
+            return "ran"
+
+    with pytest.raises(TypeError, match="abstract"):
+        Abstract()  # type: ignore[abstract]
+    assert Concrete().switch() == "ran"
+
+
+def test_unused_run_is_dropped_inside_before_the_other_one_is_called() -> None:
+    log: list[Any] = []
+
+    class Unused:
+        def __call__(self) -> None:
+            raise AssertionError
+
+        def __del__(self) -> None:
+            log.append(("dropped in", getcurrent()))
+
+    class Sub(greenlet):
+        def run(self) -> None:
+            log.append(("ran in", getcurrent()))
+
+    g = Sub(Unused())
+    g.switch()
+    assert log == [("dropped in", g), ("ran in", g)]
+
+
+def test_unused_run_may_switch_away_when_it_is_dropped() -> None:
+    main = getcurrent()
+
+    class Unused:
+        def __del__(self) -> None:
+            main.switch("away")
+
+    class Sub(greenlet):
+        def run(self) -> str:
+            return "ran"
+
+    g = Sub(Unused())
+    assert g.switch() == "away"
+    assert g.switch() == "ran"

@@ -293,3 +293,30 @@ def test_parked_with_a_generator_and_a_handler(run_script: RunScript) -> None:
 def test_module_imported_and_never_used(run_script: RunScript) -> None:
     result = run_script("import greenlet\nprint('end')\n")
     assert result.check_quiet() == "end\n"
+
+
+def test_getcurrent_while_the_interpreter_goes_down(run_script: RunScript) -> None:
+    """In finalizers that run that late it raises; in atexit functions it works."""
+    result = run_script(
+        """
+        import atexit
+        import gc
+        import os
+        import greenlet
+
+        class Late:
+            def __del__(self, getcurrent=greenlet.getcurrent, write=os.write):
+                try:
+                    getcurrent()
+                except RuntimeError as error:
+                    write(1, f"{error}\\n".encode())
+
+        gc.disable()
+        late = Late()
+        late.itself = late
+        del late
+        main = greenlet.getcurrent()
+        atexit.register(lambda: print(greenlet.getcurrent() is main, flush=True))
+        """
+    )
+    assert result.check_quiet() == "True\ngreenlet is being finalized\n"

@@ -235,3 +235,65 @@ def test_long_chain_of_unstarted_parents_and_an_exception() -> None:
         greenlet(fail, g).switch()
     assert ran == []
     assert g.dead
+
+
+def test_parent_whose_run_cannot_be_looked_up_stays_unstarted() -> None:
+    """The error goes to whoever would go on with the result, as often as that is tried."""
+
+    class Perverse(greenlet):
+        @property
+        def run(self) -> Any:
+            raise LookupError("no run")
+
+    parent = Perverse()
+    ran: list[int] = []
+    child = greenlet(lambda: ran.append(1), parent)
+    for _ in range(2):
+        with pytest.raises(LookupError, match="no run"):
+            child.switch()
+        assert child.dead
+        assert not parent.dead
+        assert not parent
+    assert ran == [1]
+
+
+def test_parent_without_run_can_be_given_one_later() -> None:
+    parent = greenlet()
+    child = greenlet(lambda: "result", parent)
+    with pytest.raises(AttributeError, match="run"):
+        child.switch()
+    parent.run = receive
+    assert child.switch("again") == ("parent got", ("again",))
+    assert parent.dead
+
+
+def test_error_of_a_parent_without_run_goes_to_the_next() -> None:
+    def grandparent_body() -> Any:
+        try:
+            child.switch()
+        except AttributeError:
+            return "grandparent got it"
+
+    grandparent = greenlet(grandparent_body)
+    parent = greenlet(parent=grandparent)
+    child = greenlet(lambda: None, parent)
+    assert grandparent.switch() == "grandparent got it"
+    assert not parent.dead
+
+
+def test_run_of_a_parent_is_looked_up_once() -> None:
+    class Counting(greenlet):
+        def __getattribute__(self, name: str) -> Any:
+            names.append(name)
+            return super().__getattribute__(name)
+
+    names: list[str] = []
+    parent = Counting(receive)
+    child = greenlet(lambda: 1, parent)
+    assert child.switch() == ("parent got", (1,))
+    assert names == ["run"]
+
+
+def test_main_refuses_any_parent_before_it_looks_at_it() -> None:
+    with pytest.raises(AttributeError, match="cannot set the parent of a main greenlet"):
+        getcurrent().parent = 5  # type: ignore[assignment]

@@ -216,3 +216,67 @@ def test_lock_taken_in_one_greenlet_and_released_in_another() -> None:
 
 def test_thread_started_and_joined_in_a_greenlet() -> None:
     assert greenlet(lambda: in_thread(lambda: greenlet(lambda: "deep").switch())).switch() == "deep"
+
+
+def test_refusal_names_both_threads() -> None:
+    def body() -> str:
+        with pytest.raises(error) as caught:
+            other.switch()
+        return str(caught.value)
+
+    main = getcurrent()
+    other = greenlet(lambda: None)
+    text = in_thread(body)
+    assert text.startswith("Cannot switch to a different thread")
+    assert f"{id(main):#x}" in text.partition("Expected:")[2]
+    assert "Current:" in text
+
+
+def test_what_runs_in_another_thread_is_suspended_here() -> None:
+    main = getcurrent()
+    assert "current" in repr(main)
+    assert repr(main).replace("current", "suspended") == in_thread(lambda: repr(main))
+
+
+def test_thread_of_an_unstarted_greenlet_is_that_of_its_ancestors() -> None:
+    """Also if it is a grandparent that was moved."""
+    grandparent = greenlet(lambda value: ("grandparent", getcurrent().parent, value))
+    parent = greenlet(lambda value: ("parent", value), grandparent)
+    child = greenlet(lambda: "child", parent)
+
+    def move_and_switch() -> Any:
+        grandparent.parent = getcurrent()
+        return child.switch()[2]
+
+    with pytest.raises(error, match="different thread"):
+        in_thread(lambda: child.switch())
+    assert in_thread(move_and_switch) == ("parent", "child")
+    assert grandparent.dead
+
+
+def test_looking_up_run_may_move_a_greenlet_to_another_thread() -> None:
+    class Moving(greenlet):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "run":
+                self.parent = foreign
+            return super().__getattribute__(name)
+
+    def stay() -> None:
+        mains.append(getcurrent())
+        ready.set()
+        done.wait(30)
+
+    mains: list[greenlet] = []
+    ready, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=stay)
+    thread.start()
+    ready.wait(30)
+    foreign = mains.pop()
+    try:
+        g = Moving(lambda: None)
+        with pytest.raises(error, match="different thread"):
+            g.switch()
+        assert not g.dead
+    finally:
+        done.set()
+        thread.join()

@@ -246,3 +246,56 @@ def test_references_to_run_are_given_back_after_a_refusal() -> None:
     del g
     settle()
     assert sys.getrefcount(run) == before
+
+
+@pytest.mark.parametrize("occasion", [getcurrent, greenlet])
+def test_dropped_by_another_thread_dies_at_the_next_use_of_greenlets(
+    occasion: Callable[[], Any],
+) -> None:
+    log: list[Any] = []
+    shared: list[greenlet] = []
+    dropped = threading.Event()
+
+    def body() -> None:
+        try:
+            park()
+        except GreenletExit:
+            log.append(threading.current_thread())
+
+    def owner() -> None:
+        g = greenlet(body)
+        g.switch()
+        shared.append(g)
+        del g
+        started.set()
+        dropped.wait(30)
+        log.append("still there")
+        occasion()
+        log.append("used greenlets")
+
+    started = threading.Event()
+    thread = threading.Thread(target=owner)
+    thread.start()
+    started.wait(30)
+    shared.clear()
+    dropped.set()
+    thread.join()
+    assert log == ["still there", thread, "used greenlets"]
+
+
+def test_repr_says_that_the_thread_has_ended() -> None:
+    main = in_thread(getcurrent)
+    g = in_thread(parked)
+    settle()
+    assert repr(main).endswith(" (thread exited) dead>")
+    assert repr(g).endswith(" (thread exited) dead>")
+
+
+def test_parent_of_an_ended_thread_is_refused_at_the_switch() -> None:
+    main = in_thread(getcurrent)
+    settle()
+    g = greenlet(lambda: None)
+    g.parent = main
+    with pytest.raises(error, match=r"different thread .*exited"):
+        g.switch()
+    assert not g.dead

@@ -373,3 +373,26 @@ def test_into_a_generator_running_inside() -> None:
     g = parked(lambda: next(gen()))
     assert g.throw(Custom) == "from generator"
     assert log == ["generator saw it"]
+
+
+def test_into_one_without_run() -> None:
+    """It is looked up as for a switch: what lacks it cannot be started, not even to be killed."""
+    g = greenlet()
+    with pytest.raises(AttributeError, match="run"):
+        g.throw(ValueError)
+    assert not g.dead
+    g.run = print
+    assert isinstance(g.throw(), GreenletExit)
+    assert g.dead
+
+
+def test_run_is_looked_up() -> None:
+    class Sub(greenlet):
+        @property
+        def run(self) -> Any:
+            raise LookupError("no run")
+
+    g = Sub()
+    with pytest.raises(LookupError, match="no run"):
+        g.throw(ValueError)
+    assert not g.dead

@@ -131,9 +131,18 @@ unsafe extern "C" fn set_dict(this: Object, value: Object, closure: *mut c_void)
     unsafe { ffi::PyObject_GenericSetDict(this, value, closure) }
 }
 
+#[cold]
+fn no_run_of_main() -> Object {
+    PyAttributeError::new_err("Main greenlets do not have a run attribute.").restore(attached());
+    ptr::null_mut()
+}
+
 unsafe extern "C" fn get_run(this: Object, _: *mut c_void) -> Object {
     // SAFETY: see `greenlet`.
     let greenlet = unsafe { greenlet(this) };
+    if greenlet.is_main() {
+        return no_run_of_main();
+    }
     let run = greenlet.run.get();
     if greenlet.status.get() != Status::Unstarted || run.is_null() {
         PyAttributeError::new_err("run").restore(attached());
@@ -145,13 +154,14 @@ unsafe extern "C" fn get_run(this: Object, _: *mut c_void) -> Object {
 pub unsafe extern "C" fn set_run(this: Object, value: Object, _: *mut c_void) -> c_int {
     // SAFETY: see `greenlet`.
     let greenlet = unsafe { greenlet(this) };
+    if greenlet.is_main() {
+        no_run_of_main();
+        return -1;
+    }
     if greenlet.status.get() != Status::Unstarted {
         return fail(PyAttributeError::new_err(
             "run cannot be set after the start of the greenlet",
         ));
-    }
-    if value.is_null() && greenlet.run.get().is_null() {
-        return fail(PyAttributeError::new_err("run"));
     }
     // SAFETY: a valid object or null; the old reference is dropped after it was replaced.
     unsafe {
@@ -173,6 +183,9 @@ pub unsafe extern "C" fn set_parent(this: Object, value: Object, _: *mut c_void)
     if value.is_null() {
         return fail(PyAttributeError::new_err("can't delete attribute"));
     }
+    if child.is_main() {
+        return fail(PyAttributeError::new_err("cannot set the parent of a main greenlet"));
+    }
     if !is_greenlet(value) {
         // SAFETY: a valid object.
         let kind = unsafe { CStr::from_ptr((*ffi::Py_TYPE(value)).tp_name) };
@@ -181,27 +194,23 @@ pub unsafe extern "C" fn set_parent(this: Object, value: Object, _: *mut c_void)
             kind.to_string_lossy()
         )));
     }
-    if child.is_main() {
-        return fail(PyAttributeError::new_err("cannot set the parent of a main greenlet"));
-    }
     // SAFETY: checked to be a greenlet.
     let parent = unsafe { greenlet(value) };
-    let mut ancestor: *const PyGreenlet = parent;
-    while !ancestor.is_null() {
-        if ptr::eq(ancestor, child) {
-            return fail(PyValueError::new_err("cyclic parent chain"));
-        }
-        // SAFETY: parents are owned by their children.
-        ancestor = unsafe { (*ancestor).parent.get() };
+    let oldest = parent.oldest_ancestor(child);
+    if ptr::eq(oldest, child) {
+        return fail(PyValueError::new_err("cyclic parent chain"));
     }
-    if parent.thread.get() != child.thread.get() {
+    if !oldest.is_main() {
+        return fail(PyValueError::new_err("parent must not be garbage collected"));
+    }
+    let thread = parent.thread_by_descent();
+    if thread != child.thread.get() {
         if child.status.get() != Status::Unstarted {
             return fail(PyValueError::new_err("parent cannot be on a different thread"));
         }
         // One that has not started belongs where its parent does.
-        Thread::disown(child);
         // SAFETY: a greenlet keeps its thread's record alive.
-        unsafe { (*parent.thread.get()).own(child) };
+        unsafe { Thread::move_to(child, thread) };
     }
     // SAFETY: as above; the old reference is dropped after it was replaced.
     unsafe {
@@ -325,10 +334,14 @@ pub unsafe extern "C" fn repr(this: Object) -> Object {
     let greenlet = unsafe { greenlet(this) };
     // SAFETY: type names are C strings.
     let kind = unsafe { CStr::from_ptr((*ffi::Py_TYPE(this)).tp_name) }.to_string_lossy();
+    let thread = greenlet.thread.get();
     let state = if has_ended(greenlet) {
-        " dead".to_owned()
+        // SAFETY: a greenlet keeps its thread's record alive.
+        let thread_ended = !thread.is_null() && unsafe { (*thread).has_ended() };
+        if thread_ended { " (thread exited) dead" } else { " dead" }.to_owned()
     } else {
-        let place = if greenlet.is_running() {
+        // What runs in another thread is not the current one here.
+        let place = if greenlet.is_running() && Thread::is_current(thread) {
             " current"
         } else if greenlet.status.get() == Status::Active {
             " suspended"
@@ -339,6 +352,6 @@ pub unsafe extern "C" fn repr(this: Object) -> Object {
         let main = if greenlet.is_main() { " main" } else { "" };
         format!("{place}{active}{main}")
     };
-    let text = format!("<{kind} object at {this:p} (otid={:p}){state}>", greenlet.thread.get());
+    let text = format!("<{kind} object at {this:p} (otid={thread:p}){state}>");
     pyo3::types::PyString::new(attached(), &text).into_ptr()
 }

@@ -9,7 +9,6 @@ use super::exceptions;
 use super::methods;
 use super::object::{Payload, PyGreenlet, Status};
 use super::switch;
-use super::thread::Thread;
 use super::types;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -94,13 +93,8 @@ unsafe extern "C-unwind" fn new(run: Object, parent: Object) -> Object {
 /// `PyGreenlet *PyGreenlet_GetCurrent(void)`
 unsafe extern "C-unwind" fn get_current() -> Object {
     let py = attached();
-    match Thread::get(py) {
-        Ok(thread) => {
-            let current = thread.current().as_ptr();
-            // SAFETY: the running greenlet is alive.
-            unsafe { ffi::Py_INCREF(current) };
-            current
-        }
+    match super::getcurrent(py) {
+        Ok(current) => current.into_ptr(),
         Err(error) => {
             error.restore(py);
             ptr::null_mut()

@@ -164,31 +164,49 @@ unsafe fn packed_payload(
 
 /// The calling thread's record, if the greenlet may be switched to from it.
 pub fn thread_for<'a>(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<&'a Thread> {
+    Thread::follow_ancestors(greenlet);
     let thread = greenlet.thread.get();
-    if Thread::try_get().is_some_and(|calling| ptr::eq(calling, thread)) {
+    if Thread::is_current(thread) {
         // SAFETY: it is the calling thread's record.
         return Ok(unsafe { &*thread });
     }
-    // SAFETY: a greenlet keeps its thread's record alive.
-    if !thread.is_null() && unsafe { (*thread).has_ended() } {
-        return Err(exceptions::error(
-            py,
-            "Cannot switch to a different thread (which happens to have exited)",
-        ));
-    }
-    Err(exceptions::error(py, "Cannot switch to a different thread"))
+    Err(other_thread_error(py, greenlet))
+}
+
+/// The error of a switch to a greenlet that does not belong to the calling thread.
+#[cold]
+pub fn other_thread_error(py: Python<'_>, greenlet: &PyGreenlet) -> PyErr {
+    let message = || -> PyResult<String> {
+        // SAFETY: a greenlet keeps its thread's record alive.
+        let thread = unsafe { greenlet.thread.get().as_ref() };
+        let Some(thread) = thread.filter(|thread| !thread.has_ended()) else {
+            return Ok("cannot switch to a different thread (which happens to have exited)".into());
+        };
+        // SAFETY: a living thread's main greenlet is alive.
+        let main = |thread: &Thread| unsafe { Bound::from_borrowed_ptr(py, thread.main().cast()) };
+        Ok(format!(
+            "Cannot switch to a different thread\n\tCurrent:  {}\n\tExpected: {}",
+            main(Thread::get(py)?).repr()?,
+            main(thread).repr()?
+        ))
+    };
+    message().map_or_else(|error| error, |message| exceptions::error(py, message))
+}
+
+/// Whether there is no need to look up `run`. Greenlets with a body of their own (tasks, hubs) have
+/// none. Elsewhere a subclass may define one, which goes before what the constructor was given.
+#[inline]
+fn knows_what_to_run(greenlet: &PyGreenlet) -> bool {
+    // SAFETY: a valid object.
+    let is_exact = unsafe { ffi::Py_TYPE(greenlet.as_ptr()) } == greenlet_type();
+    !greenlet.is_raw() || (is_exact && !greenlet.run.get().is_null())
 }
 
 /// Looks up `run` for a greenlet that is about to start, as an attribute: a subclass defines it,
 /// or the constructor was given it. With the greenlet package, too, a missing `run` is an error
 /// of the switch and leaves the greenlet unstarted.
-fn ensure_run(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<()> {
-    // Greenlets with a body of their own (tasks, hubs) have no `run`; a subclass may define one,
-    // which goes before what the constructor was given.
-    let is_raw = greenlet.is_raw();
-    // SAFETY: a valid object.
-    let is_exact = unsafe { ffi::Py_TYPE(greenlet.as_ptr()) } == greenlet_type();
-    if !is_raw || (is_exact && !greenlet.run.get().is_null()) {
+pub fn ensure_run(py: Python<'_>, thread: &Thread, greenlet: &PyGreenlet) -> PyResult<()> {
+    if knows_what_to_run(greenlet) {
         return Ok(());
     }
     // SAFETY: a valid object and name.
@@ -203,8 +221,14 @@ fn ensure_run(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<()> {
         return Ok(());
     }
     let old = greenlet.run.replace(run);
-    // SAFETY: owned or null.
-    unsafe { ffi::Py_XDECREF(old) };
+    if ptr::eq(old, run) {
+        // SAFETY: not the last reference.
+        unsafe { ffi::Py_DECREF(old) };
+    } else if !old.is_null() {
+        // The constructor was given something else. That is dropped by the greenlet itself, before
+        // it calls what it is to run.
+        thread.leave_over(old);
+    }
     Ok(())
 }
 
@@ -230,19 +254,42 @@ unsafe extern "C" fn switch_method(
     }
 }
 
-/// Checks that a greenlet can be switched to, and finds what it is to run. Null with an exception
-/// set if that fails.
+/// Checks that a greenlet can be switched to, and finds what it, or the ancestor that a dead one
+/// stands for, is to run.
+fn find_thread_and_run<'a>(py: Python<'_>, greenlet: &PyGreenlet) -> PyResult<&'a Thread> {
+    let thread = thread_for(py, greenlet)?;
+    if greenlet.status.get() == Status::Unstarted && knows_what_to_run(greenlet) {
+        return Ok(thread);
+    }
+    // SAFETY: a valid object; held because looking up `run` can run anything.
+    let hold = |greenlet: &PyGreenlet| unsafe { Bound::from_borrowed_ptr(py, greenlet.as_ptr()) };
+    let mut held = hold(greenlet);
+    loop {
+        // SAFETY: a greenlet.
+        let target = unsafe { &*held.as_ptr().cast::<PyGreenlet>() };
+        match target.status.get() {
+            Status::Active => return Ok(thread),
+            Status::Unstarted => {
+                ensure_run(py, thread, target)?;
+                if target.status.get() == Status::Unstarted {
+                    return thread_for(py, target).inspect_err(|_| thread.drop_leftovers());
+                }
+            }
+            // SAFETY: parents are owned by their children.
+            Status::Dead => match unsafe { target.parent.get().as_ref() } {
+                Some(parent) => held = hold(parent),
+                None => return Ok(thread),
+            },
+        }
+    }
+}
+
+/// As `find_thread_and_run`: null with an exception set if that fails.
 #[inline(never)]
 pub fn prepare(greenlet: &PyGreenlet) -> *const Thread {
     // SAFETY: the GIL is held.
     let py = unsafe { Python::assume_attached() };
-    let prepared = thread_for(py, greenlet).and_then(|thread| {
-        if greenlet.status.get() == Status::Unstarted {
-            ensure_run(py, greenlet)?;
-        }
-        Ok(thread)
-    });
-    match prepared {
+    match find_thread_and_run(py, greenlet) {
         Ok(thread) => thread,
         Err(error) => {
             error.restore(py);
@@ -296,7 +343,7 @@ pub unsafe fn throw_into(
             &Bound::from_borrowed_ptr(py, value),
             &Bound::from_borrowed_ptr(py, traceback),
         );
-        match thrown.and_then(|error| Ok((error, thread_for(py, greenlet)?))) {
+        match thrown.and_then(|error| Ok((error, find_thread_and_run(py, greenlet)?))) {
             Ok((error, thread)) => {
                 let target = greenlet.as_greenlet();
                 switch::switch(thread, target, Payload::Throw(error.into_ptr()))

@@ -6,6 +6,7 @@ pub mod call;
 mod capi;
 mod cxx;
 pub mod exceptions;
+mod inspect;
 pub mod methods;
 pub mod object;
 pub mod switch;
@@ -13,21 +14,29 @@ pub mod thread;
 pub mod trace;
 pub mod types;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 /// getcurrent()
 /// --
 ///
-/// The greenlet that runs in this thread. (As greenlet.getcurrent.)
+/// The greenlet that runs in this thread. Raises RuntimeError in finalizers that run while the
+/// interpreter goes down. (As greenlet.getcurrent.)
 #[pyfunction]
 fn getcurrent(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    let current = thread::Thread::get(py)?.current();
+    if types::interpreter_is_finalizing() {
+        return Err(PyRuntimeError::new_err("greenlet is being finalized"));
+    }
+    let thread = thread::Thread::get(py)?;
+    thread.bury_orphans();
+    let current = thread.current();
     // SAFETY: the running greenlet is alive.
     Ok(unsafe { Bound::from_borrowed_ptr(py, current.as_ptr()) }.unbind())
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     exceptions::register(module)?;
+    inspect::register(module)?;
     types::register(module)?;
     capi::register(module)?;
     module.add_function(wrap_pyfunction!(getcurrent, module)?)?;

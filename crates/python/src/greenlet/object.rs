@@ -178,6 +178,39 @@ impl PyGreenlet {
         self.status.get() == Status::Active && !self.is_running()
     }
 
+    /// The parent; None for a main greenlet, or if the collector has cleared it. Borrowed: not to be
+    /// used after anything was run that can change it.
+    #[inline]
+    fn parent(&self) -> Option<&PyGreenlet> {
+        // SAFETY: parents are owned by their children.
+        unsafe { self.parent.get().as_ref() }
+    }
+
+    /// The end of the chain of parents: a main greenlet, or one whose parent the collector has
+    /// cleared. The search ends at `stop`, too.
+    pub fn oldest_ancestor(&self, stop: &PyGreenlet) -> &PyGreenlet {
+        let mut ancestor = self;
+        while !ptr::eq(ancestor, stop)
+            && let Some(parent) = ancestor.parent()
+        {
+            ancestor = parent;
+        }
+        ancestor
+    }
+
+    /// The thread that this greenlet belongs to: where it started, or where the nearest ancestor
+    /// did that has.
+    #[inline]
+    pub fn thread_by_descent(&self) -> *const Thread {
+        let mut ancestor = self;
+        while ancestor.status.get() == Status::Unstarted
+            && let Some(parent) = ancestor.parent()
+        {
+            ancestor = parent;
+        }
+        ancestor.thread.get()
+    }
+
     /// Where this suspended greenlet's stack lies.
     pub fn shift(&self) -> Shift {
         if self.co.is_evicted() {

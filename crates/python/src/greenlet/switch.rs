@@ -12,6 +12,7 @@
 use super::asyncio;
 use super::call;
 use super::exceptions;
+use super::methods::{ensure_run, other_thread_error};
 use super::object::{Next, Payload, PyGreenlet, Status};
 use super::thread::Thread;
 use super::trace;
@@ -263,6 +264,7 @@ fn resolve_to_parent(thread: &Thread, mut target: *mut PyGreenlet, mut payload: 
         // SAFETY: owned. The chain of parents ends at a main greenlet, which is active as long
         // as its thread runs.
         let greenlet = unsafe { &*target };
+        Thread::follow_ancestors(greenlet);
         if is_runnable(thread, target, &payload) {
             return (target, payload);
         }
@@ -270,7 +272,10 @@ fn resolve_to_parent(thread: &Thread, mut target: *mut PyGreenlet, mut payload: 
         if !ptr::eq(greenlet.thread.get(), thread) {
             // Its thread was changed after it had become somebody's parent, or ready.
             payload.leave_over(thread);
-            payload = Payload::Throw(other_thread_error());
+            // SAFETY: the GIL is held.
+            let py = unsafe { Python::assume_attached() };
+            let error = other_thread_error(py, greenlet);
+            payload = Payload::Throw(error.into_value(py).into_ptr());
             parent = thread.main();
         } else if greenlet.status.get() == Status::Unstarted {
             finish_unstarted(thread, greenlet);
@@ -289,12 +294,6 @@ fn resolve_to_parent(thread: &Thread, mut target: *mut PyGreenlet, mut payload: 
 fn parent_or_main(greenlet: &PyGreenlet, thread: &Thread) -> *mut PyGreenlet {
     let parent = greenlet.parent.get();
     if parent.is_null() { thread.main() } else { parent }
-}
-
-fn other_thread_error() -> *mut ffi::PyObject {
-    // SAFETY: the GIL is held.
-    let py = unsafe { Python::assume_attached() };
-    exceptions::error(py, "Cannot switch to a different thread").into_value(py).into_ptr()
 }
 
 fn finish_unstarted(thread: &Thread, greenlet: &PyGreenlet) {
@@ -452,7 +451,7 @@ pub unsafe fn run_body(here: &PyGreenlet, first: Payload) -> Next {
             run = ffi::PyObject_GetAttrString(here.as_ptr(), c"run".as_ptr());
             if run.is_null() {
                 first.discard();
-                return (parent_of(here), raised_payload());
+                return go_on_with_parent(here, raised_payload());
             }
         }
         match first {
@@ -468,7 +467,57 @@ pub unsafe fn run_body(here: &PyGreenlet, first: Payload) -> Next {
             }
         }
     };
-    (parent_of(here), payload)
+    go_on_with_parent(here, payload)
+}
+
+/// The parent and what it is to get, or, if the parent has not started and its `run` cannot be
+/// looked up, its own parent and that error. The parent is then as it was before.
+#[inline(always)]
+fn go_on_with_parent(here: &PyGreenlet, payload: Payload) -> Next {
+    let parent = parent_of(here);
+    // SAFETY: an owned reference.
+    if unsafe { (*parent).status.get() } == Status::Active {
+        return (parent, payload);
+    }
+    find_ancestor(here, parent, payload)
+}
+
+/// As `go_on_with_parent`, if the parent is not suspended in the middle. Takes over the reference.
+#[cold]
+#[inline(never)]
+fn find_ancestor(here: &PyGreenlet, mut next: *mut PyGreenlet, mut payload: Payload) -> Next {
+    loop {
+        // SAFETY: an owned reference, as all that follow; a greenlet that ran has a thread.
+        let (parent, thread) = unsafe { (&*next, &*here.thread.get()) };
+        match parent.status.get() {
+            Status::Active => return (next, payload),
+            Status::Unstarted => {
+                Thread::follow_ancestors(parent);
+                if !ptr::eq(parent.thread.get(), thread) {
+                    return (next, payload);
+                }
+                // SAFETY: the GIL is held.
+                let py = unsafe { Python::assume_attached() };
+                match ensure_run(py, thread, parent) {
+                    Ok(()) if parent.status.get() == Status::Unstarted => return (next, payload),
+                    // The look-up ran code that started it.
+                    Ok(()) => continue,
+                    Err(error) => {
+                        payload.discard();
+                        payload = exit_to_value(error.into_value(py).into_ptr());
+                    }
+                }
+            }
+            Status::Dead => {}
+        }
+        let ancestor = parent_or_main(parent, thread);
+        // SAFETY: the new reference is taken before the old one is given away.
+        unsafe {
+            ffi::Py_INCREF(ancestor.cast());
+            ffi::Py_DECREF(next.cast());
+        }
+        next = ancestor;
+    }
 }
 
 /// The payload for the parent, from what the call of `run` returned.

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// One OS thread's record. Greenlets keep it alive; it outlives the thread if they do.
@@ -52,6 +52,20 @@ unsafe impl Sync for Thread {}
 
 thread_local! {
     static CURRENT: Cell<*const Thread> = const { Cell::new(ptr::null()) };
+}
+
+/// How many main greenlets there are.
+static MAIN_GREENLETS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many main greenlets there are: those of living threads, and of ended ones that are referred
+/// to.
+pub fn main_greenlets() -> usize {
+    MAIN_GREENLETS.load(Ordering::Relaxed)
+}
+
+/// Takes note that a main greenlet is freed.
+pub fn main_greenlet_freed() {
+    MAIN_GREENLETS.fetch_sub(1, Ordering::Relaxed);
 }
 
 const CAPSULE_NAME: &CStr = c"greenloop.thread";
@@ -104,6 +118,7 @@ impl Thread {
             has_orphans: AtomicBool::new(false),
         });
         let main = types::new_main_greenlet(py)?;
+        MAIN_GREENLETS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: `main` is a fresh greenlet, owned here; a main greenlet runs from the start.
         unsafe {
             (*main).thread.set(Arc::into_raw(Arc::clone(&thread)));
@@ -256,6 +271,28 @@ impl Thread {
         // SAFETY: `self` lives in an Arc.
         unsafe { Arc::increment_strong_count(self) };
         greenlet.thread.set(self);
+    }
+
+    /// Has a greenlet that has not started belong to the thread of its ancestors, which may have
+    /// been moved to another one.
+    #[inline]
+    pub fn follow_ancestors(greenlet: &PyGreenlet) {
+        let thread = greenlet.thread_by_descent();
+        if thread != greenlet.thread.get() {
+            // SAFETY: ancestors are alive.
+            unsafe { Self::move_to(greenlet, thread) };
+        }
+    }
+
+    /// Gives a greenlet that has not started another thread.
+    ///
+    /// # Safety
+    ///
+    /// `thread` is the record of a greenlet that is alive.
+    pub unsafe fn move_to(greenlet: &PyGreenlet, thread: *const Thread) {
+        Self::disown(greenlet);
+        // SAFETY: as the caller guarantees.
+        unsafe { (*thread).own(greenlet) };
     }
 
     /// Undoes `own`.

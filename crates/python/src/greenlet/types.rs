@@ -5,7 +5,7 @@ use super::exceptions;
 use super::methods::METHODS;
 use super::object::{Body, Payload, PyGreenlet, Status};
 use super::switch::{self, run_body};
-use super::thread::Thread;
+use super::thread::{self, Thread};
 use crate::errors::with_raised_saved;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -147,7 +147,8 @@ fn member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
 
 /// Allocates a greenlet of `kind` with this thread and its current greenlet as the parent.
 ///
-/// Returns a new reference, or null with an exception set.
+/// Returns a new reference, or null with an exception set. Ends greenlets that other threads have
+/// collected, so it may run other code.
 ///
 /// # Safety
 ///
@@ -167,8 +168,12 @@ pub unsafe fn allocate(kind: *mut ffi::PyTypeObject, body: Body) -> *mut PyGreen
         refuse_small(py, kind);
         return ptr::null_mut();
     }
+    thread.bury_orphans();
     // SAFETY: a fresh object of at least the size of PyGreenlet.
     unsafe {
+        if ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_IS_ABSTRACT) != 0 {
+            return refuse_abstract(kind);
+        }
         let object = ffi::PyType_GenericAlloc(kind, 0).cast::<PyGreenlet>();
         if object.is_null() {
             return ptr::null_mut();
@@ -195,6 +200,20 @@ fn refuse_small(py: Python<'_>, kind: *mut ffi::PyTypeObject) {
         size_of::<PyGreenlet>(),
     ))
     .restore(py);
+}
+
+/// Raises what `object` raises for a class with abstract methods.
+#[cold]
+unsafe fn refuse_abstract(kind: *mut ffi::PyTypeObject) -> *mut PyGreenlet {
+    // SAFETY: the type is valid; `object` allocates nothing for such classes.
+    unsafe {
+        let new = ffi::PyBaseObject_Type.tp_new.expect("object can be made");
+        let no_args = ffi::PyTuple_New(0);
+        let object = new(kind, no_args, ptr::null_mut());
+        ffi::Py_DECREF(no_args);
+        debug_assert!(object.is_null());
+        ptr::null_mut()
+    }
 }
 
 /// The greenlet that a thread starts with; it has no thread and no parent yet.
@@ -244,7 +263,8 @@ unsafe extern "C" fn init(
     }
 }
 
-/// What `__init__` does; `run` and `parent` are borrowed, null or None for not given.
+/// What `__init__` does; `run` and `parent` are borrowed, null for not given. A parent of None
+/// is not given either.
 unsafe fn set_up(
     greenlet: &PyGreenlet,
     run: *mut ffi::PyObject,
@@ -253,7 +273,6 @@ unsafe fn set_up(
     // SAFETY: valid objects or null.
     unsafe {
         if !run.is_null()
-            && run != ffi::Py_None()
             && super::attributes::set_run(greenlet.as_ptr(), run, ptr::null_mut()) != 0
         {
             return -1;
@@ -306,7 +325,7 @@ unsafe extern "C" fn vectorcall(
 }
 
 /// Makes a greenlet: a new reference, or null with an exception set. `run` and `parent` are
-/// borrowed; null or None for not given.
+/// borrowed; see `set_up`.
 ///
 /// # Safety
 ///
@@ -430,13 +449,28 @@ pub unsafe fn drop_collected(greenlet: *mut PyGreenlet) {
 
 fn end_suspended(thread: &Thread, greenlet: &PyGreenlet) {
     // SAFETY: the GIL is held; owned references; the greenlet is suspended in this thread. It
-    // comes back here when it ends, because this greenlet is made its parent.
+    // comes back here when it ends, because this greenlet is made its parent for the time.
     unsafe {
         let py = Python::assume_attached();
         let current = thread.current();
         ffi::Py_INCREF(current.as_ptr());
         let parent = greenlet.parent.replace(current.as_greenlet());
-        ffi::Py_XDECREF(parent.cast());
+        throw_exit(py, thread, greenlet);
+        // What brought it back to life may have made its parent its child.
+        if !parent.is_null() && !ptr::eq((*parent).oldest_ancestor(greenlet), greenlet) {
+            ffi::Py_XDECREF(greenlet.parent.replace(parent).cast());
+        } else {
+            ffi::Py_XDECREF(parent.cast());
+        }
+    }
+}
+
+/// # Safety
+///
+/// The greenlet is suspended in `thread`, the calling one.
+unsafe fn throw_exit(py: Python<'_>, thread: &Thread, greenlet: &PyGreenlet) {
+    // SAFETY: owned references; the rest as the caller guarantees.
+    unsafe {
         let exit = ffi::PyObject_CallNoArgs(exceptions::greenlet_exit(py).as_ptr());
         if exit.is_null() {
             ffi::PyErr_WriteUnraisable(greenlet.as_ptr());
@@ -468,50 +502,83 @@ pub fn interpreter_is_finalizing() -> bool {
     }
 }
 
-/// Frees a greenlet. Subtypes drop their own fields and end with this.
+/// Frees a greenlet. Subtypes drop their own fields and end with `free`.
 ///
 /// # Safety
 ///
 /// As the interpreter calls `tp_dealloc`.
 pub unsafe extern "C" fn dealloc(this: *mut ffi::PyObject) {
-    // SAFETY: the last reference is gone. The finalizer may bring the object back.
+    // SAFETY: the last reference is gone, unless the greenlet lives on.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(this) < 0 || !end_before_free(this) {
-            return;
+        if finish(this) {
+            free(this);
         }
-        free(this);
     }
 }
 
-/// Ends a greenlet that is still suspended although its finalizer has run: a subclass has a
-/// `__del__`, which hides ours, or the greenlet was brought back to life once before. False if it
-/// lives again.
+/// What comes before a greenlet is freed: its finalizer runs, and if it is still suspended it is
+/// ended. False if it lives on.
 ///
 /// # Safety
 ///
 /// The last reference is gone.
 #[inline]
-pub unsafe fn end_before_free(this: *mut ffi::PyObject) -> bool {
+pub unsafe fn finish(this: *mut ffi::PyObject) -> bool {
     // SAFETY: as the caller guarantees.
-    let greenlet = unsafe { &*this.cast::<PyGreenlet>() };
-    if greenlet.status.get() != Status::Active {
-        return true;
+    unsafe {
+        let greenlet = &*this.cast::<PyGreenlet>();
+        // Finalizers run once, and a subclass with a `__del__` hides ours.
+        let asked = greenlet.status.get() == Status::Active
+            && ffi::PyObject_GC_IsFinalized(this) == 0
+            && (*ffi::Py_TYPE(this)).tp_finalize.is_some_and(|finalizer| {
+                ptr::fn_addr_eq(finalizer, finalize as unsafe extern "C" fn(*mut ffi::PyObject))
+            });
+        if ffi::PyObject_CallFinalizerFromDealloc(this) < 0 {
+            return false;
+        }
+        greenlet.status.get() != Status::Active || end_before_free(this, asked)
     }
-    // SAFETY: passed on from the caller.
-    unsafe { revive_and_end(this) }
 }
 
+/// Ends a greenlet that is still suspended although its finalizer has run, and reports one that
+/// was `asked` and would not end. False if it lives again.
+///
 /// # Safety
 ///
-/// As for `end_before_free`.
+/// The last reference is gone.
 #[cold]
-unsafe fn revive_and_end(this: *mut ffi::PyObject) -> bool {
+unsafe fn end_before_free(this: *mut ffi::PyObject, asked: bool) -> bool {
+    // SAFETY: a greenlet; the rest is passed on from the caller.
+    unsafe {
+        let greenlet = &*this.cast::<PyGreenlet>();
+        if !asked && !revived(this, || finalize(this)) {
+            return false;
+        }
+        if !greenlet.is_suspended()
+            || greenlet.is_main()
+            || (*greenlet.thread.get()).has_ended()
+            || interpreter_is_finalizing()
+        {
+            return true;
+        }
+        revived(this, || {
+            ffi::PySys_FormatStderr(c"GreenletExit did not kill %R\n".as_ptr(), this);
+        })
+    }
+}
+
+/// Calls `f` with a greenlet that nobody refers to any more. False if it is referred to after that.
+///
+/// # Safety
+///
+/// The last reference is gone.
+unsafe fn revived(this: *mut ffi::PyObject, f: impl FnOnce()) -> bool {
     // SAFETY: the object is whole but for its references; it gets one for the time it runs. That
     // is taken back without Py_DECREF, which would free the object once more. The count is in the
     // low half of the first word (all of it, from 3.14 on).
     unsafe {
         ffi::Py_INCREF(this);
-        finalize(this);
+        f();
         let count = ffi::Py_REFCNT(this) as u32 - 1;
         const { assert!(cfg!(target_endian = "little")) };
         this.cast::<u32>().write(count);
@@ -534,6 +601,9 @@ pub unsafe fn free(this: *mut ffi::PyObject) {
         }
         give_up(greenlet);
         clear(this);
+        if greenlet.is_main() {
+            thread::main_greenlet_freed();
+        }
         Thread::disown(greenlet);
         let kind = ffi::Py_TYPE(this);
         let free = (*kind).tp_free.expect("every type has tp_free");

@@ -227,6 +227,17 @@ pub unsafe fn replace_running_context(
     }
 }
 
+/// How many deallocations are nested in the running greenlet, by the interpreter's count.
+///
+/// # Safety
+///
+/// `ts` is the running thread's.
+#[cfg(any(cpython = "3.11", cpython = "3.12"))]
+pub unsafe fn trash_nesting(ts: ThreadState) -> std::ffi::c_int {
+    // SAFETY: a field of the running thread's state.
+    unsafe { *ts.at(layout::TS_TRASH_NESTING) }
+}
+
 /// Where the bytes of a stack range are: addresses in `low..high` are found `by` further.
 #[derive(Clone, Copy)]
 pub struct Shift {

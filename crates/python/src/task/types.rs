@@ -318,7 +318,7 @@ unsafe extern "C" fn dealloc(this: Object) {
     // SAFETY: the last reference is gone, unless the finalizer brings the object back. Each field
     // is dropped once, before the greenlet is.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(this) < 0 || !types::end_before_free(this) {
+        if !types::finish(this) {
             return;
         }
         ffi::PyObject_GC_UnTrack(this.cast());
