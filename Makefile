@@ -11,12 +11,14 @@ CARGO_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 DEMO_FLAGS ?=
+CONFORMANCE_FLAGS ?=
 
 SETUP = $(PYTHON) tools/environment.py --cargo-flags='$(CARGO_FLAGS)'
 # Asked for once, and only by targets that need it.
 TAG = $(eval TAG := $$(shell $(PYTHON) tools/environment.py --tag main))$(TAG)
 MAIN = .venv/$(TAG)/bin
 PEERS = .venv/$(TAG)-peers/bin
+CONFORMANCE = .venv/$(TAG)-conformance/bin
 CARGO_HERE = PYO3_PYTHON='$(CURDIR)/$(MAIN)/python' cargo
 
 .PHONY: help
@@ -27,7 +29,8 @@ help:
 	@echo 'make pythons       unpack CPython 3.14 and 3.15 into build/ (Debian packages)'
 	@echo 'make lint          formatting, clippy, ruff, mypy, stubs, dependency rule'
 	@echo 'make bench         measure greenloop against its peers'
-	@echo 'make conformance   run the tests against the real gevent and greenlet'
+	@echo 'make conformance   run our tests on the real gevent and greenlet, and theirs on greenloop'
+	@echo 'make conformance-greenlet   of that, only the tests of greenlet on greenloop'
 	@echo 'make clean         remove everything that make made'
 	@echo 'PYTHON=python3.13 chooses the interpreter.'
 
@@ -54,7 +57,7 @@ bench:
 
 # --- tests ---
 
-.PHONY: test test-rust test-python test-matrix conformance
+.PHONY: test test-rust test-python test-matrix conformance conformance-greenlet
 test: test-rust test-python
 
 # The crate python is a part of the interpreter's process and is tested from Python.
@@ -82,9 +85,15 @@ test-matrix: test-rust
 	done
 
 # A test of documented behaviour has to pass on the packages whose behaviour that is.
-conformance:
+conformance: conformance-greenlet
 	@$(SETUP) peers
 	GREENLOOP_TEST_PEER=1 $(PEERS)/python -m pytest $(PYTEST_FLAGS) tests/api tests/capi tests/greenlet tests/test_docs.py
+
+# The tests of the greenlet package, unmodified, have to pass on greenloop. Takes some minutes.
+# CONFORMANCE_FLAGS: modules to run, for example CONFORMANCE_FLAGS=test_leaks
+conformance-greenlet:
+	@$(SETUP) --greenloop conformance
+	$(CONFORMANCE)/python tools/conformance_greenlet.py $(CONFORMANCE_FLAGS)
 
 # --- checks ---
 

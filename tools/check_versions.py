@@ -64,7 +64,7 @@ def check_pythons(root: Path) -> Iterator[str]:
 
 def check_pins(root: Path) -> Iterator[str]:
     pins: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for file in sorted(root.glob("*/requirements.txt")):
+    for file in sorted((*root.glob("*/requirements.txt"), *root.glob("tools/*/requirements.txt"))):
         for name, version in re.findall(r"^([\w.-]+)==(\S+)", file.read_text(), re.MULTILINE):
             pins[name.lower()][str(file.relative_to(root))] = version
     for name, places in sorted(pins.items()):

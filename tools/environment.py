@@ -2,10 +2,11 @@
 
     python tools/environment.py [--tag | --path] [--greenloop] SET
 
-SET is `main` (building, checking, testing, the demo) or `peers` (the packages that greenloop is
-compared with; they stay out of `main`, where nothing may import the real ones by accident). The
-interpreter that runs this script is the one the environment is made from: each has its own, in
-.venv/, and its own Cargo target directory, so any number of versions can be used side by side.
+SET is `main` (building, checking, testing, the demo), `peers` (the packages that greenloop is
+compared with; they stay out of `main`, where nothing may import the real ones by accident) or
+`conformance` (what the peers' own tests need, to be run on greenloop). The interpreter that runs
+this script is the one the environment is made from: each has its own, in .venv/, and its own Cargo
+target directory, so any number of versions can be used side by side.
 
 greenloop is installed as the wheel a user would get, not as a link to the working tree: what is
 tested is what is packaged. Everything done is remembered with a hash of what it was done from
@@ -32,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SETS = {
     "main": ("tools/requirements.txt", "tests/requirements.txt", "demo/requirements.txt"),
     "peers": ("tests/requirements.txt", "benches/requirements.txt"),
+    "conformance": ("tools/conformance/requirements.txt",),
 }
 
 # What goes into the wheel, and what decides how it is built.

@@ -1,0 +1,212 @@
+"""Running the peer's tests and comparing the outcomes: nothing that differs may be overlooked."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    sys.path.insert(0, str(TOOLS))
+    try:
+        spec = importlib.util.spec_from_file_location(
+            "conformance_greenlet", TOOLS / "conformance_greenlet.py"
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(TOOLS))
+    return module
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """The directory of an empty package greenlet.tests."""
+    tests = tmp_path / "greenlet" / "tests"
+    tests.mkdir(parents=True)
+    (tests.parent / "__init__.py").touch()
+    (tests / "__init__.py").touch()
+    return tests
+
+
+def run(tool: Any, package: Path, source: str) -> dict[str, tuple[str, str]]:
+    """Kind and detail of what became of each case of a module with this source."""
+    (package / "test_it.py").write_text(dedent(source))
+    tool.WORK = package
+    runs = tool.Run("it", {**os.environ, "PYTHONPATH": str(package.parent.parent)})
+    runs.add_module("test_it")
+    return {test: (outcome.kind, outcome.detail) for test, outcome in runs.outcomes.items()}
+
+
+def made(tool: Any, kinds: dict[str, str]) -> Any:
+    """A run with these outcomes; what comes after a colon is the detail."""
+    outcomes = {
+        test: tool.Outcome(*(word.strip() for word in kind.partition(":")[::2]))
+        for test, kind in kinds.items()
+    }
+    return tool.Run("made", {}, outcomes)
+
+
+def test_outcomes(tool: Any, package: Path) -> None:
+    found = run(
+        tool,
+        package,
+        """
+        import unittest
+
+        class Test(unittest.TestCase):
+            def test_passing(self): pass
+            def test_failing(self): self.fail("so it is")
+            def test_raising(self): raise LookupError
+            @unittest.skip("not here")
+            def test_skipped(self): pass
+            @unittest.expectedFailure
+            def test_expected(self): self.fail()
+            @unittest.expectedFailure
+            def test_unexpected(self): pass
+            def test_parts(self):
+                for part in range(3):
+                    with self.subTest(part=part):
+                        self.assertNotEqual(part, 1)
+        """,
+    )
+    assert {test.removeprefix("test_it.Test.test_"): kind for test, (kind, _) in found.items()} == {
+        "passing": "passed",
+        "failing": "failed",
+        "raising": "failed",
+        "skipped": "skipped",
+        "expected": "passed",
+        "unexpected": "failed",
+        "parts": "failed",
+    }
+    assert "so it is" in found["test_it.Test.test_failing"][1]
+    assert "LookupError" in found["test_it.Test.test_raising"][1]
+
+
+def test_crash_costs_what_it_cuts_off(tool: Any, package: Path) -> None:
+    found = run(
+        tool,
+        package,
+        """
+        import os, signal, unittest
+
+        class Test(unittest.TestCase):
+            def test_1(self): pass
+            def test_2(self): os.kill(os.getpid(), signal.SIGKILL)
+            def test_3(self): pass
+        """,
+    )
+    (first, _), (second, why), (third, why_not) = found.values()
+    assert (first, second, third) == ("passed", "lost", "lost")
+    assert "SIGKILL while it ran" in why
+    assert "SIGKILL" in why_not
+    assert "test_2" in why_not
+
+
+def test_hang_is_cut_off(tool: Any, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "TIME_LIMIT", 0.01)
+    found = run(tool, package, "import time\nwhile True: time.sleep(1)\n")
+    ((kind, why),) = found.values()
+    assert kind == "lost"
+    assert "still running" in why
+
+
+def test_module_that_cannot_be_loaded_is_told(tool: Any, package: Path) -> None:
+    found = run(tool, package, "raise LookupError('at the start')\n")
+    ((kind, why),) = found.values()
+    assert kind == "lost"
+    assert "at the start" in why
+
+
+def test_same_outcomes_are_no_error(tool: Any) -> None:
+    peer = made(tool, {"a.T.a": "passed", "a.T.b": "skipped: why", "a.T.c": "failed: here too"})
+    ours = made(tool, {"a.T.a": "passed", "a.T.b": "failed: so", "a.T.c": "failed: so"})
+    lines, errors = tool.compare(peer, ours, {})
+    assert errors == 0
+    assert any(line.startswith("1 passed of 1 that the peer itself passes") for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["failed: so", "skipped: no", "lost: SIGSEGV"])
+def test_whatever_is_not_passed_is_an_error(tool: Any, kind: str) -> None:
+    lines, errors = tool.compare(made(tool, {"a.T.a": "passed"}), made(tool, {"a.T.a": kind}), {})
+    assert errors == 1
+    assert "  DIFFERS: a.T.a" in lines
+
+
+def test_case_that_is_not_there_is_an_error(tool: Any) -> None:
+    lines, errors = tool.compare(
+        made(tool, {"a.T.a": "passed"}), made(tool, {"loader.a": "failed: ImportError"}), {}
+    )
+    assert errors == 1
+    assert "only on greenloop: loader.a: failed" in lines
+
+
+def test_listed_difference_is_none(tool: Any) -> None:
+    listed = {"a.T.a": tool.Listed("it measures", "not equal")}
+    peer = made(tool, {"a.T.a": "passed"})
+    lines, errors = tool.compare(peer, made(tool, {"a.T.a": "failed: is not equal"}), listed)
+    assert errors == 0
+    assert "    it measures" in lines
+    _, errors = tool.compare(peer, made(tool, {"a.T.a": "failed: something else"}), listed)
+    assert errors == 1
+
+
+@pytest.mark.parametrize("ours", [{"a.T.a": "passed"}, {}])
+def test_stale_entry_is_an_error(tool: Any, ours: dict[str, str]) -> None:
+    listed = {"a.T.a": tool.Listed("it measures", "not equal")}
+    lines, errors = tool.compare(made(tool, ours), made(tool, ours), listed)
+    assert errors == 1
+    assert any("STALE" in line for line in lines)
+
+
+def test_list_of_this_version(tool: Any, tmp_path: Path) -> None:
+    path = tmp_path / "list.toml"
+    path.write_text(
+        dedent(
+            """
+            [[differs]]
+            tests = ["a.T.a", "a.T.b"]
+            failure = "so"
+            reason = "why"
+            [[differs]]
+            tests = ["a.T.c"]
+            failure = "so"
+            reason = "why"
+            pythons = ["3.11"]
+            """
+        )
+    )
+    assert list(tool.listed_cases(path, "3.11")) == ["a.T.a", "a.T.b", "a.T.c"]
+    assert list(tool.listed_cases(path, "3.12")) == ["a.T.a", "a.T.b"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'tests = ["a"]\nfailure = "so"',
+        'tests = ["a"]\nreason = "why"',
+        'failure = "so"\nreason = "why"',
+        'tests = []\nfailure = "so"\nreason = "why"',
+        'tests = ["a"]\nfailure = ""\nreason = "why"',
+        'tests = ["a"]\nfailure = "so"\nreason = "why"\nversions = ["3.11"]',
+        'tests = ["a", "a"]\nfailure = "so"\nreason = "why"',
+    ],
+)
+def test_faulty_list(tool: Any, tmp_path: Path, entry: str) -> None:
+    path = tmp_path / "list.toml"
+    path.write_text(f"[[differs]]\n{entry}\n")
+    with pytest.raises(ValueError, match=r"entry|twice"):
+        tool.listed_cases(path, "3.11")
