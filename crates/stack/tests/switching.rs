@@ -199,45 +199,93 @@ fn floating_point_and_many_live_values_survive() {
     }
 }
 
+/// Switches to main with known values in all registers that a call preserves, and compares. By
+/// `switch` itself: any Rust function in between would save them too.
 #[cfg(target_arch = "x86_64")]
+fn churn(rig: &Rig, seed: u64) {
+    let (me, main) = (rig.running(), rig.main());
+    rig.set_running(&main);
+    let (rbx, rbp): (u64, u64);
+    let (mut r12, mut r13, mut r14, mut r15) = (seed + 3, seed + 4, seed + 5, seed + 6);
+    // SAFETY: a call by the C convention with three arguments, on a stack that the two pushes
+    // leave aligned. Main's stack is always in place.
+    unsafe {
+        std::arch::asm!(
+            "push rbx",
+            "push rbp",
+            "lea rbx, [rdx + 1]",
+            "lea rbp, [rdx + 2]",
+            "call {switch}",
+            "mov rax, rbx",
+            "mov rcx, rbp",
+            "pop rbp",
+            "pop rbx",
+            switch = sym greenloop_stack::switch,
+            in("rdi") me.co.sp_cell(),
+            in("rsi") main.co.sp(),
+            in("rdx") seed,
+            lateout("rax") rbx,
+            lateout("rcx") rbp,
+            inout("r12") r12,
+            inout("r13") r13,
+            inout("r14") r14,
+            inout("r15") r15,
+            clobber_abi("C"),
+        );
+    }
+    let found = [rbx, rbp, r12, r13, r14, r15];
+    assert_eq!(found, [1, 2, 3, 4, 5, 6].map(|offset| seed + offset));
+}
+
+/// As above: x19 to x29 and the lower halves of v8 to v15.
+#[cfg(target_arch = "aarch64")]
+fn churn(rig: &Rig, seed: u64) {
+    let (me, main) = (rig.running(), rig.main());
+    rig.set_running(&main);
+    let (x19, x29): (u64, u64);
+    let mut x: [u64; 9] = std::array::from_fn(|index| seed + 3 + index as u64);
+    let mut d: [u64; 8] = std::array::from_fn(|index| seed + 12 + index as u64);
+    // SAFETY: a call by the C convention with three arguments, on an aligned stack. Main's stack
+    // is always in place.
+    unsafe {
+        std::arch::asm!(
+            "stp x19, x29, [sp, #-16]!",
+            "add x19, x2, #1",
+            "add x29, x2, #2",
+            "bl {switch}",
+            "mov x0, x19",
+            "mov x1, x29",
+            "ldp x19, x29, [sp], #16",
+            switch = sym greenloop_stack::switch,
+            inout("x0") me.co.sp_cell() => x19,
+            inout("x1") main.co.sp() => x29,
+            in("x2") seed,
+            inout("x20") x[0],
+            inout("x21") x[1],
+            inout("x22") x[2],
+            inout("x23") x[3],
+            inout("x24") x[4],
+            inout("x25") x[5],
+            inout("x26") x[6],
+            inout("x27") x[7],
+            inout("x28") x[8],
+            inout("d8") d[0],
+            inout("d9") d[1],
+            inout("d10") d[2],
+            inout("d11") d[3],
+            inout("d12") d[4],
+            inout("d13") d[5],
+            inout("d14") d[6],
+            inout("d15") d[7],
+            clobber_abi("C"),
+        );
+    }
+    let found: Vec<u64> = [x19, x29].into_iter().chain(x).chain(d).collect();
+    assert_eq!(found, (1..20).map(|offset| seed + offset).collect::<Vec<_>>());
+}
+
 #[test]
 fn callee_saved_registers_are_saved() {
-    /// Switches to main with known values in all registers that a call preserves, and compares.
-    /// By `switch` itself: any Rust function in between would save them too.
-    fn churn(rig: &Rig, seed: u64) {
-        let (me, main) = (rig.running(), rig.main());
-        rig.set_running(&main);
-        let (rbx, rbp): (u64, u64);
-        let (mut r12, mut r13, mut r14, mut r15) = (seed + 3, seed + 4, seed + 5, seed + 6);
-        // SAFETY: a call by the C convention with three arguments, on a stack that the two pushes
-        // leave aligned. Main's stack is always in place.
-        unsafe {
-            std::arch::asm!(
-                "push rbx",
-                "push rbp",
-                "lea rbx, [rdx + 1]",
-                "lea rbp, [rdx + 2]",
-                "call {switch}",
-                "mov rax, rbx",
-                "mov rcx, rbp",
-                "pop rbp",
-                "pop rbx",
-                switch = sym greenloop_stack::switch,
-                in("rdi") me.co.sp_cell(),
-                in("rsi") main.co.sp(),
-                in("rdx") seed,
-                lateout("rax") rbx,
-                lateout("rcx") rbp,
-                inout("r12") r12,
-                inout("r13") r13,
-                inout("r14") r14,
-                inout("r15") r15,
-                clobber_abi("C"),
-            );
-        }
-        let found = [rbx, rbp, r12, r13, r14, r15];
-        assert_eq!(found, [1, 2, 3, 4, 5, 6].map(|offset| seed + offset));
-    }
     let rig = Rig::new(SMALL);
     let all: Vec<_> = (1..11_u64)
         .map(|index| {

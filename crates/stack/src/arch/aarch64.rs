@@ -15,8 +15,13 @@ use std::arch::naked_asm;
 /// guard or GIL-detached region may be alive across the call.
 #[unsafe(naked)]
 pub unsafe extern "C" fn switch(save: *mut *mut u8, to: *mut u8, arg: usize) -> usize {
+    // The call frame information holds on both sides of the swap: a stack that has been left has
+    // the same layout as the one being left. Registers stay described as saved while they are
+    // loaded, which is as true as that they are back in place.
     naked_asm!(
+        ".cfi_startproc",
         "sub sp, sp, #160",
+        ".cfi_adjust_cfa_offset 160",
         "stp x19, x20, [sp, #0]",
         "stp x21, x22, [sp, #16]",
         "stp x23, x24, [sp, #32]",
@@ -27,6 +32,26 @@ pub unsafe extern "C" fn switch(save: *mut *mut u8, to: *mut u8, arg: usize) -> 
         "stp d10, d11, [sp, #112]",
         "stp d12, d13, [sp, #128]",
         "stp d14, d15, [sp, #144]",
+        ".cfi_rel_offset x19, 0",
+        ".cfi_rel_offset x20, 8",
+        ".cfi_rel_offset x21, 16",
+        ".cfi_rel_offset x22, 24",
+        ".cfi_rel_offset x23, 32",
+        ".cfi_rel_offset x24, 40",
+        ".cfi_rel_offset x25, 48",
+        ".cfi_rel_offset x26, 56",
+        ".cfi_rel_offset x27, 64",
+        ".cfi_rel_offset x28, 72",
+        ".cfi_rel_offset x29, 80",
+        ".cfi_rel_offset x30, 88",
+        ".cfi_rel_offset d8, 96",
+        ".cfi_rel_offset d9, 104",
+        ".cfi_rel_offset d10, 112",
+        ".cfi_rel_offset d11, 120",
+        ".cfi_rel_offset d12, 128",
+        ".cfi_rel_offset d13, 136",
+        ".cfi_rel_offset d14, 144",
+        ".cfi_rel_offset d15, 152",
         "mov x9, sp",
         "str x9, [x0]",
         "mov sp, x1",
@@ -42,8 +67,30 @@ pub unsafe extern "C" fn switch(save: *mut *mut u8, to: *mut u8, arg: usize) -> 
         "ldp d12, d13, [sp, #128]",
         "ldp d14, d15, [sp, #144]",
         "add sp, sp, #160",
+        ".cfi_adjust_cfa_offset -160",
+        ".cfi_restore x19",
+        ".cfi_restore x20",
+        ".cfi_restore x21",
+        ".cfi_restore x22",
+        ".cfi_restore x23",
+        ".cfi_restore x24",
+        ".cfi_restore x25",
+        ".cfi_restore x26",
+        ".cfi_restore x27",
+        ".cfi_restore x28",
+        ".cfi_restore x29",
+        ".cfi_restore x30",
+        ".cfi_restore d8",
+        ".cfi_restore d9",
+        ".cfi_restore d10",
+        ".cfi_restore d11",
+        ".cfi_restore d12",
+        ".cfi_restore d13",
+        ".cfi_restore d14",
+        ".cfi_restore d15",
         // A `ret`, for the return predictor's sake: see the x86-64 file.
         "ret",
+        ".cfi_endproc",
     )
 }
 
@@ -56,7 +103,7 @@ pub(crate) unsafe fn prepare(top: *mut u8, entry: Entry) -> *mut u8 {
     debug_assert_eq!(top as usize % 16, 0);
     let mut words = [0usize; 20];
     words[0] = entry as usize; // x19
-    words[11] = start as *const () as usize; // x30
+    words[11] = start as *const () as usize + 4; // x30: past the `nop`
     // SAFETY: the caller guarantees 160 writable bytes below `top`.
     unsafe {
         let sp = top.sub(size_of_val(&words));
@@ -68,5 +115,14 @@ pub(crate) unsafe fn prepare(top: *mut u8, entry: Entry) -> *mut u8 {
 /// The outermost frame of a fresh stack: hands `arg` (in x0) to the entry function kept in x19.
 #[unsafe(naked)]
 unsafe extern "C" fn start() {
-    naked_asm!(".cfi_startproc", ".cfi_undefined x30", "blr x19", "brk #1", ".cfi_endproc",)
+    naked_asm!(
+        // The return address is undefined: unwinders and debuggers stop here.
+        ".cfi_startproc",
+        ".cfi_undefined x30",
+        // Never executed, for unwinders: see the x86-64 file.
+        "nop",
+        "blr x19",
+        "brk #1",
+        ".cfi_endproc",
+    )
 }

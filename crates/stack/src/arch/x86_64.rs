@@ -51,16 +51,22 @@ pub unsafe extern "C" fn switch(save: *mut *mut u8, to: *mut u8, arg: usize) -> 
         "mov rax, rdx",
         "pop r15",
         ".cfi_adjust_cfa_offset -8",
+        ".cfi_restore r15",
         "pop r14",
         ".cfi_adjust_cfa_offset -8",
+        ".cfi_restore r14",
         "pop r13",
         ".cfi_adjust_cfa_offset -8",
+        ".cfi_restore r13",
         "pop r12",
         ".cfi_adjust_cfa_offset -8",
+        ".cfi_restore r12",
         "pop rbx",
         ".cfi_adjust_cfa_offset -8",
+        ".cfi_restore rbx",
         "pop rbp",
         ".cfi_adjust_cfa_offset -8",
+        ".cfi_restore rbp",
         // A plain `ret`, although the processor's return predictor knows the stack being left:
         // nearly all switches come from and go to the same call site, through the same callers,
         // so its predictions are right on both sides. (With `pop rcx; jmp rcx` the predictor was
@@ -77,15 +83,16 @@ pub unsafe extern "C" fn switch(save: *mut *mut u8, to: *mut u8, arg: usize) -> 
 /// The 72 bytes below `top` must be writable and unused.
 pub(crate) unsafe fn prepare(top: *mut u8, entry: Entry) -> *mut u8 {
     debug_assert_eq!(top as usize % 16, 0);
-    // Seven words are popped; the two above them leave the stack 16-byte aligned at `start`.
+    // Seven words are popped; the two above them leave the stack 16-byte aligned at `start`, whose
+    // `nop` is one byte long.
     let words: [usize; 9] = [
-        0,                           // r15
-        0,                           // r14
-        0,                           // r13
-        entry as usize,              // r12
-        0,                           // rbx
-        0,                           // rbp: ends frame-pointer walks
-        start as *const () as usize, // where the switch goes on
+        0,                               // r15
+        0,                               // r14
+        0,                               // r13
+        entry as usize,                  // r12
+        0,                               // rbx
+        0,                               // rbp: ends frame-pointer walks
+        start as *const () as usize + 1, // where the switch goes on
         0,
         0,
     ];
@@ -104,6 +111,9 @@ unsafe extern "C" fn start() {
         // The return address is undefined: unwinders and debuggers stop here.
         ".cfi_startproc",
         ".cfi_undefined rip",
+        // Never executed. Unwinders take the address before the one to go on at for that of a
+        // call: while `switch` takes the registers off a fresh stack, this is what they find.
+        "nop",
         "mov rdi, rax",
         "call r12",
         "ud2",
