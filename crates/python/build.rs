@@ -18,6 +18,7 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
         ("HEADER_VERSION", "PY_VERSION_HEX"),
         ("TS_EXC_INFO", "offsetof(PyThreadState, exc_info)"),
         ("TS_CONTEXT", "offsetof(PyThreadState, context)"),
+        ("TS_TRACE_OBJECT", "offsetof(PyThreadState, c_traceobj)"),
         ("TS_CONTEXT_VER", "offsetof(PyThreadState, context_ver)"),
         ("TS_DATASTACK_CHUNK", "offsetof(PyThreadState, datastack_chunk)"),
         ("TS_DATASTACK_TOP", "offsetof(PyThreadState, datastack_top)"),

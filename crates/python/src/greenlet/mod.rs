@@ -4,6 +4,7 @@ pub mod asyncio;
 pub mod attributes;
 pub mod call;
 mod capi;
+mod coverage;
 mod cxx;
 pub mod exceptions;
 mod inspect;

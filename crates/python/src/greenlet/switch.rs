@@ -11,12 +11,14 @@
 
 use super::asyncio;
 use super::call;
+use super::coverage;
 use super::exceptions;
 use super::methods::{ensure_run, other_thread_error};
 use super::object::{Next, Payload, PyGreenlet, Status};
 use super::thread::Thread;
 use super::trace;
 use crate::errors::{raise, set_memory_error, take_raised};
+use crate::pystate::trace_object;
 use greenloop_stack::Arena;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -203,7 +205,10 @@ unsafe fn arrive(thread: &Thread, here: &PyGreenlet) -> Payload {
     unsafe {
         here.py.load(thread.state());
         let payload = thread.payload.take().expect("a switch brings a payload");
-        if thread.trace.get().is_null() && !concerns_asyncio(thread, here) {
+        if thread.trace.get().is_null()
+            && trace_object(thread.state()).is_null()
+            && !concerns_asyncio(thread, here)
+        {
             return payload;
         }
         arrive_further(thread, here, payload)
@@ -233,6 +238,7 @@ unsafe fn arrive_further(thread: &Thread, here: &PyGreenlet, mut payload: Payloa
             payload.leave_over(thread);
             payload = Payload::Throw(error);
         }
+        payload = coverage::arrived(thread, payload);
         if thread.trace.get().is_null() {
             return payload;
         }

@@ -200,6 +200,17 @@ fn scaled(limit: i32, stack_size: usize) -> i32 {
     i32::try_from(i64::from(limit) * share / USUAL_STACK as i64).unwrap_or(limit)
 }
 
+/// What `sys.settrace` or its equivalent in C has set for the thread: borrowed, may be null.
+///
+/// # Safety
+///
+/// `ts` is the running thread's.
+#[inline(always)]
+pub unsafe fn trace_object(ts: ThreadState) -> *mut ffi::PyObject {
+    // SAFETY: a field of the running thread's state.
+    unsafe { *ts.at(layout::TS_TRACE_OBJECT) }
+}
+
 /// The context of the running greenlet, through the thread state: borrowed, may be null.
 ///
 /// # Safety
