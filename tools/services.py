@@ -1,8 +1,8 @@
-"""Have the servers at hand that tests run against: `python tools/services.py`.
+"""Have the servers and tools at hand that tests use: `python tools/services.py`.
 
-They come from Debian's packages. Where a server is missing, this installs it if it may (as root,
-with apt-get at hand) and says so if it may not: the tests that need it are skipped then. Tests
-start the servers themselves, on ports of their own.
+They come from Debian's packages. Where one is missing, this installs it if it may (as root, with
+apt-get at hand) and says so if it may not: the tests that need it are skipped then. Tests start
+the servers themselves, on ports of their own.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import subprocess
 import sys
 
 #: Program that tests start, and the package that has it.
-SERVERS = {"redis-server": "redis-server"}
+PROGRAMS = {"gdb": "gdb", "redis-server": "redis-server"}
 
 
 def missing() -> dict[str, str]:
-    """Servers that cannot be started here: program and package."""
+    """Programs that cannot be started here, and their packages."""
     return {
-        program: package for program, package in SERVERS.items() if shutil.which(program) is None
+        program: package for program, package in PROGRAMS.items() if shutil.which(program) is None
     }
 
 
