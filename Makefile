@@ -12,6 +12,7 @@ PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 DEMO_FLAGS ?=
 CONFORMANCE_FLAGS ?=
+AARCH64_FLAGS ?=
 
 SETUP = $(PYTHON) tools/environment.py --cargo-flags='$(CARGO_FLAGS)'
 # Asked for once, and only by targets that need it.
@@ -27,6 +28,7 @@ help:
 	@echo 'make test          test the crates, then the package'
 	@echo 'make test-matrix   the same on every supported Python this machine has'
 	@echo 'make pythons       unpack CPython 3.14 and 3.15 into build/ (Debian packages)'
+	@echo 'make test-aarch64  the crates and greenlets on emulated AArch64'
 	@echo 'make lint          formatting, clippy, ruff, mypy, stubs, dependency rule'
 	@echo 'make bench         measure greenloop against its peers'
 	@echo 'make conformance   run our tests on the real gevent and greenlet, and theirs on greenloop'
@@ -57,7 +59,7 @@ bench:
 
 # --- tests ---
 
-.PHONY: test test-rust test-python test-matrix conformance conformance-greenlet
+.PHONY: test test-rust test-python test-matrix test-aarch64 conformance conformance-greenlet
 test: test-rust test-python
 
 # The crate python is a part of the interpreter's process and is tested from Python.
@@ -67,7 +69,7 @@ test-rust:
 test-python: installed services
 	$(MAIN)/python -m pytest $(PYTEST_FLAGS)
 
-# Servers that tests start, from Debian's packages where they are missing.
+# Programs that tests start, from Debian's packages where they are missing.
 .PHONY: services
 services:
 	@$(PYTHON) tools/services.py
@@ -83,6 +85,10 @@ test-matrix: test-rust
 		echo "== $$python"; \
 		$(MAKE) --no-print-directory test-python PYTHON="$$python" || exit 1; \
 	done
+
+# For PYTEST_FLAGS as above, and AARCH64_FLAGS='--python 3.14'.
+test-aarch64:
+	$(PYTHON) tools/aarch64.py $(AARCH64_FLAGS) $(PYTEST_FLAGS)
 
 # A test of documented behaviour has to pass on the packages whose behaviour that is.
 conformance: conformance-greenlet

@@ -31,10 +31,12 @@ from typing import Protocol
 
 import pytest
 
+# How many times longer to wait than usual, where everything is slow: on an emulated processor.
+SLOWNESS = float(os.environ.get("GREENLOOP_TEST_SLOWNESS", "1"))
 # Seconds. A hang guard for one test, not a statement about speed.
-TEST_TIMEOUT = 120.0
+TEST_TIMEOUT = 120.0 * SLOWNESS
 # Seconds. Below TEST_TIMEOUT, so that a hanging script is reported with its output.
-SCRIPT_TIMEOUT = 60.0
+SCRIPT_TIMEOUT = 60.0 * SLOWNESS
 
 
 @dataclass(frozen=True)
