@@ -2,6 +2,7 @@
 
 mod errors;
 mod exceptions;
+mod forced_unwind;
 mod greenlet;
 mod hub;
 mod net;
@@ -17,6 +18,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     pystate::check_interpreter().map_err(PyImportError::new_err)?;
+    forced_unwind::install();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     greenlet::register(module)?;
     hub::register(module)?;

@@ -560,7 +560,7 @@ unsafe fn call_run(run: *mut ffi::PyObject, first: Payload) -> *mut ffi::PyObjec
     unsafe {
         match first {
             Payload::Value(value) => {
-                let result = call::one_arg(run, value);
+                let result = ffi::PyObject_CallOneArg(run, value);
                 ffi::Py_DECREF(value);
                 result
             }
@@ -574,7 +574,7 @@ unsafe fn call_run(run: *mut ffi::PyObject, first: Payload) -> *mut ffi::PyObjec
             }
             Payload::Keywords(pair) => {
                 let args = ffi::PyTuple_GET_ITEM(pair, 0);
-                let result = call::with_keywords(run, args, ffi::PyTuple_GET_ITEM(pair, 1));
+                let result = ffi::PyObject_Call(run, args, ffi::PyTuple_GET_ITEM(pair, 1));
                 ffi::Py_DECREF(pair);
                 result
             }

@@ -42,7 +42,12 @@ pub unsafe fn body(here: &PyGreenlet, first: Payload) -> Next {
     // SAFETY: a greenlet that runs has a thread.
     let thread = unsafe { &*here.thread.get() };
     // The GIL is held; attaching tells pyo3 so, for as long as there is a hub. Otherwise it would
-    // put off dropping references where Python calls our functions without its wrappers.
+    // put off dropping references where Python calls our functions without its wrappers. An
+    // interpreter that goes down is not attached to any more.
+    if interpreter_is_finalizing() {
+        // SAFETY: the GIL is held.
+        return hub.run(unsafe { Python::assume_attached() }, thread, here, first);
+    }
     Python::attach(|py| hub.run(py, thread, here, first))
 }
 
@@ -188,7 +193,8 @@ impl HubObject {
         if !self.has_work() {
             return Ok(None);
         }
-        if self.handles_signals {
+        // When the interpreter goes down there are no handlers any more.
+        if self.handles_signals && !interpreter_is_finalizing() {
             self.listen_to_signals(py);
         }
         // SAFETY: the thread state is put back before anything else happens. Nobody else touches
@@ -196,13 +202,6 @@ impl HubObject {
         unsafe {
             let state = ffi::PyEval_SaveThread();
             let polled = (*self.reactor.get()).poll(None, fired);
-            if interpreter_is_finalizing() && !self.handles_signals {
-                // Taking the GIL would end this (daemon) thread by unwinding its stack, which
-                // frames of Rust do not allow. It is over anyway: it waits for the process to end.
-                loop {
-                    std::thread::park();
-                }
-            }
             ffi::PyEval_RestoreThread(state);
             polled.map(Some)
         }

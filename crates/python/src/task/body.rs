@@ -111,10 +111,10 @@ unsafe fn call_with(
             return call::with_args(func, args);
         }
         if !args.is_null() {
-            return call::with_keywords(func, args, kwargs);
+            return ffi::PyObject_Call(func, args, kwargs);
         }
         let empty = ffi::PyTuple_New(0);
-        let result = call::with_keywords(func, empty, kwargs);
+        let result = ffi::PyObject_Call(func, empty, kwargs);
         ffi::Py_DECREF(empty);
         result
     }

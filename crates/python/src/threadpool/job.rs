@@ -1,7 +1,6 @@
 //! One call to be made by a worker thread, and where its result goes.
 
 use super::queue::Queue;
-use super::worker::unwinding;
 use crate::errors::take_raised;
 use crate::hub::HubObject;
 use crate::hub::callback::Callback;
@@ -93,7 +92,7 @@ impl Drop for Owned {
     }
 }
 
-/// One call. Plain pointers, because a thread can end in the middle of it (see `worker`).
+/// One call.
 pub struct Job {
     function: Object,
     args: Object,
@@ -120,8 +119,7 @@ impl Job {
         })
     }
 
-    /// Makes the call and delivers the result. Holds nothing that wants dropping while Python
-    /// code runs.
+    /// Makes the call and delivers the result.
     ///
     /// # Safety
     ///
@@ -130,7 +128,7 @@ impl Job {
     pub unsafe fn run(job: *mut Self, queue: *const Queue) {
         // SAFETY: as the caller guarantees; a valid call.
         let (value, error) = unsafe {
-            let value = unwinding::PyObject_Call((*job).function, (*job).args, (*job).kwargs);
+            let value = ffi::PyObject_Call((*job).function, (*job).args, (*job).kwargs);
             let error = if value.is_null() { take_raised() } else { ptr::null_mut() };
             (*job).release();
             (value, error)
@@ -153,7 +151,7 @@ impl Job {
         // SAFETY: owned references, each cleared before it is dropped.
         unsafe {
             for object in [&raw mut self.function, &raw mut self.args, &raw mut self.kwargs] {
-                unwinding::Py_DecRef(object.replace(ptr::null_mut()));
+                ffi::Py_XDECREF(object.replace(ptr::null_mut()));
             }
         }
     }

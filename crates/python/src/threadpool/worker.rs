@@ -1,11 +1,7 @@
 //! The threads of a pool.
 //!
 //! They are started by CPython's own function, which makes their thread states and lets the
-//! interpreter end without them. When it ends, CPython (up to 3.13) stops any other thread that
-//! wants the GIL back by `pthread_exit`, which unwinds the stack. That is no Rust panic: no frame
-//! on the way may hold anything with a destructor, nor catch unwinding, nor forbid it. Hence the
-//! plain pointers here and in `job`, the calling convention of `work`, and the declarations of
-//! CPython's functions in `unwinding`.
+//! interpreter end without them (see `forced_unwind`).
 
 use super::IDLE;
 use super::job::Job;
@@ -21,22 +17,6 @@ use std::sync::atomic::Ordering;
 
 type Object = *mut ffi::PyObject;
 
-/// Functions of CPython in which the thread may end. (As pyo3 declares them, unwinding out of
-/// them aborts.)
-pub mod unwinding {
-    use pyo3::ffi::{PyObject, PyThreadState};
-
-    unsafe extern "C-unwind" {
-        pub fn PyEval_RestoreThread(state: *mut PyThreadState);
-        pub fn PyObject_Call(
-            function: *mut PyObject,
-            args: *mut PyObject,
-            kwargs: *mut PyObject,
-        ) -> *mut PyObject;
-        pub fn Py_DecRef(object: *mut PyObject);
-    }
-}
-
 const CAPSULE_NAME: &CStr = c"greenloop.worker";
 
 /// `_thread.start_new_thread`, whatever is patched later.
@@ -51,15 +31,7 @@ pub fn prepare(py: Python<'_>) -> PyResult<()> {
 
 static METHOD: MethodTable<1> = MethodTable::new([ffi::PyMethodDef {
     ml_name: c"work".as_ptr(),
-    ml_meth: ffi::PyMethodDefPointer {
-        // SAFETY: the same convention, but for what may unwind through it.
-        PyCFunction: unsafe {
-            std::mem::transmute::<
-                unsafe extern "C-unwind" fn(Object, Object) -> Object,
-                unsafe extern "C" fn(Object, Object) -> Object,
-            >(work)
-        },
-    },
+    ml_meth: ffi::PyMethodDefPointer { PyCFunction: work },
     ml_flags: ffi::METH_NOARGS,
     ml_doc: ptr::null(),
 }]);
@@ -97,9 +69,9 @@ pub fn start(py: Python<'_>, queue: &Arc<Queue>) -> PyResult<()> {
     }
 }
 
-unsafe extern "C-unwind" fn work(capsule: Object, _: Object) -> Object {
+unsafe extern "C" fn work(capsule: Object, _: Object) -> Object {
     // SAFETY: the capsule of `start`, whose count is taken over. The GIL is held wherever Python
-    // objects are touched; it is given up with nothing but plain pointers at hand.
+    // objects are touched.
     unsafe {
         let queue: *const Queue =
             ffi::PyCapsule_GetPointer(capsule, CAPSULE_NAME.as_ptr()).cast_const().cast();
@@ -123,7 +95,7 @@ unsafe extern "C-unwind" fn work(capsule: Object, _: Object) -> Object {
                     }
                     let state = ffi::PyEval_SaveThread();
                     let job = (*queue).wait();
-                    unwinding::PyEval_RestoreThread(state);
+                    ffi::PyEval_RestoreThread(state);
                     if job.is_null() {
                         break;
                     }
