@@ -30,9 +30,14 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
         ("FRAME_PREVIOUS", "offsetof(_PyInterpreterFrame, previous)"),
         ("FRAME_FRAME_OBJ", "offsetof(_PyInterpreterFrame, frame_obj)"),
         ("FRAME_OWNER", "offsetof(_PyInterpreterFrame, owner)"),
+        ("FRAME_LOCALSPLUS", "offsetof(_PyInterpreterFrame, localsplus)"),
         ("FRAME_OBJECT_F_FRAME", "offsetof(PyFrameObject, f_frame)"),
+        ("FRAME_OBJECT_BACK", "offsetof(PyFrameObject, f_back)"),
+        ("FRAME_OBJECT_DATA", "offsetof(PyFrameObject, _f_frame_data)"),
+        ("CODE_NLOCALSPLUS", "offsetof(PyCodeObject, co_nlocalsplus)"),
         ("OWNED_BY_THREAD", "FRAME_OWNED_BY_THREAD"),
         ("OWNED_BY_GENERATOR", "FRAME_OWNED_BY_GENERATOR"),
+        ("OWNED_BY_FRAME_OBJECT", "FRAME_OWNED_BY_FRAME_OBJECT"),
         ("TS_ASYNC_GEN_FIRSTITER", "offsetof(PyThreadState, async_gen_firstiter)"),
         ("TS_ASYNC_GEN_FINALIZER", "offsetof(PyThreadState, async_gen_finalizer)"),
         ("TS_COROUTINE_ORIGIN_DEPTH", "offsetof(PyThreadState, coroutine_origin_tracking_depth)"),
@@ -52,6 +57,10 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
             "offsetof(_PyThreadStateImpl, asyncio_running_task)",
         ));
     }
+    wanted.push(match minor {
+        11..=13 => ("FRAME_STACKTOP", "offsetof(_PyInterpreterFrame, stacktop)"),
+        _ => ("FRAME_STACKPOINTER", "offsetof(_PyInterpreterFrame, stackpointer)"),
+    });
     match minor {
         11 => wanted.extend([
             ("TS_CFRAME", "offsetof(PyThreadState, cframe)"),

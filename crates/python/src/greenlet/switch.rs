@@ -344,6 +344,7 @@ unsafe fn settle(
     if inherit && thread.asyncio.watch.notices() && fresh.is_raw() {
         fresh.asyncio.inherit();
     }
+    thread.alive.set(thread.alive.get() + 1);
     Ok(())
 }
 
@@ -381,6 +382,7 @@ unsafe fn leave_for_good(
     payload: Payload,
 ) -> ! {
     let mut next = pass_by_hub(thread, here, target, payload);
+    thread.alive.set(thread.alive.get() - 1);
     // SAFETY: as for `transfer`; the greenlet's own stack stays usable after `leave` until the
     // switch. A target that cannot be given a stack is finished with a MemoryError, which goes to
     // its parent, as if the target had raised it.

@@ -5,6 +5,7 @@ use super::cxx::Exceptions;
 use super::object::{FrameHooks, Payload, PyGreenlet, Status};
 use super::types;
 use crate::hub::HubObject;
+use crate::hub::methods::is_hub;
 use crate::pystate::ThreadState;
 use greenloop_stack::{Arena, Config};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
@@ -28,6 +29,8 @@ pub struct Thread {
     /// Other references that a switch has left over; owned, see `drop_leftovers`.
     leftovers: UnsafeCell<Vec<*mut ffi::PyObject>>,
     pub payload: Cell<Option<Payload>>,
+    /// Greenlets that have started and not ended; the main greenlet is not counted.
+    pub alive: Cell<usize>,
     pub arena: UnsafeCell<Arena<FrameHooks>>,
     /// Owned; null until something needs the hub.
     pub hub: Cell<*mut HubObject>,
@@ -67,6 +70,9 @@ pub fn main_greenlets() -> usize {
 pub fn main_greenlet_freed() {
     MAIN_GREENLETS.fetch_sub(1, Ordering::Relaxed);
 }
+
+/// How often the greenlets of a thread that ends are looked for: those that end may start others.
+const END_ROUNDS: usize = 8;
 
 const CAPSULE_NAME: &CStr = c"greenloop.thread";
 
@@ -108,6 +114,7 @@ impl Thread {
             origin: Cell::new(ptr::null_mut()),
             leftovers: UnsafeCell::new(Vec::new()),
             payload: Cell::new(None),
+            alive: Cell::new(0),
             arena: UnsafeCell::new(arena),
             hub: Cell::new(ptr::null_mut()),
             trace: Cell::new(ptr::null_mut()),
@@ -265,6 +272,59 @@ impl Thread {
         }
     }
 
+    /// The greenlets of this thread that are suspended in the middle.
+    fn suspended<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        if self.alive.get() == 0 {
+            return Ok(Vec::new());
+        }
+        let mut found = types::all_greenlets(py)?;
+        found.retain(|object| {
+            // SAFETY: a greenlet.
+            let greenlet = unsafe { &*object.as_ptr().cast::<PyGreenlet>() };
+            ptr::eq(greenlet.thread.get(), self) && greenlet.is_suspended() && !greenlet.is_main()
+        });
+        Ok(found)
+    }
+
+    /// Ends what is left of the thread's greenlets when the thread ends: nobody can switch to them
+    /// from now on. What they do at their end, in `finally` blocks, may wait, for which there will
+    /// be another hub, and may start more greenlets.
+    fn end_greenlets(&self, py: Python<'_>) -> PyResult<()> {
+        for _ in 0..END_ROUNDS {
+            self.bury_orphans();
+            let had_hub = self.drop_hub();
+            let suspended = self.suspended(py)?;
+            if suspended.is_empty() && !had_hub && !self.has_orphans.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            for object in suspended {
+                let greenlet = object.as_ptr().cast::<PyGreenlet>();
+                if ptr::eq(greenlet.cast(), self.hub.get()) {
+                    // Made by one of the others, and at work: the next round takes it away.
+                    continue;
+                }
+                if is_hub(object.as_ptr()) {
+                    HubObject::thread_ended(greenlet.cast());
+                }
+                // SAFETY: suspended in this thread, or ended meanwhile.
+                unsafe { types::end(&*greenlet) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the hub away and drops what it would have run. False if there was none.
+    fn drop_hub(&self) -> bool {
+        let hub = self.hub.replace(ptr::null_mut());
+        if hub.is_null() {
+            return false;
+        }
+        HubObject::thread_ended(hub);
+        // SAFETY: the record's reference, taken out before it is dropped.
+        unsafe { ffi::Py_DECREF(hub.cast()) };
+        true
+    }
+
     /// Sets a fresh greenlet's thread: it keeps the record alive.
     pub fn own(&self, greenlet: &PyGreenlet) {
         debug_assert!(greenlet.thread.get().is_null());
@@ -333,17 +393,17 @@ unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
         return;
     }
     thread.asyncio.close();
-    thread.bury_orphans();
-    // SAFETY: owned references, each cleared before it is dropped, because dropping can run code.
-    unsafe {
-        let hub = thread.hub.replace(ptr::null_mut());
-        if !hub.is_null() {
-            HubObject::thread_ended(hub);
-            ffi::Py_DECREF(hub.cast());
+    // SAFETY: owned or null, cleared before it is dropped, because dropping can run code.
+    unsafe { ffi::Py_XDECREF(thread.trace.replace(ptr::null_mut())) };
+    if !types::interpreter_is_finalizing() && ptr::eq(thread.current(), thread.main()) {
+        // SAFETY: destructors are called with the GIL held.
+        let py = unsafe { Python::assume_attached() };
+        if let Err(error) = thread.end_greenlets(py) {
+            error.write_unraisable(py, None);
         }
-        ffi::Py_XDECREF(thread.trace.replace(ptr::null_mut()));
     }
     thread.ended.set(true);
+    thread.drop_hub();
     CURRENT.set(ptr::null());
     // SAFETY: owned references; the main greenlet is over with its thread. `current` differs
     // from `main` only if the thread was ended from outside.

@@ -8,6 +8,7 @@ use super::switch::{self, run_body};
 use super::thread::{self, Thread};
 use crate::errors::with_raised_saved;
 use pyo3::exceptions::PyTypeError;
+use crate::pystate::ThreadState;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
@@ -439,12 +440,37 @@ pub unsafe fn drop_collected(greenlet: *mut PyGreenlet) {
     // SAFETY: as the caller guarantees.
     unsafe {
         let object = greenlet.cast::<ffi::PyObject>();
-        if ffi::Py_REFCNT(object) == 1 && (*greenlet).is_suspended() && !interpreter_is_finalizing()
-        {
-            with_raised_saved(|| end_suspended(&*(*greenlet).thread.get(), &*greenlet));
+        if ffi::Py_REFCNT(object) == 1 && !interpreter_is_finalizing() {
+            end(&*greenlet);
         }
         ffi::Py_DECREF(object);
     }
+}
+
+/// Has a greenlet end by `GreenletExit`, if it is suspended.
+///
+/// # Safety
+///
+/// A live greenlet of the calling thread.
+pub unsafe fn end(greenlet: &PyGreenlet) {
+    if greenlet.is_suspended() {
+        // SAFETY: a greenlet that started has a thread.
+        with_raised_saved(|| end_suspended(unsafe { &*greenlet.thread.get() }, greenlet));
+    }
+}
+
+/// All greenlets there are, found through the garbage collector: no list of them is kept for what
+/// asks for one.
+///
+/// # Errors
+///
+/// When memory for the list is short.
+pub fn all_greenlets(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    let objects = py.import("gc")?.call_method0("get_objects")?;
+    objects
+        .try_iter()?
+        .filter(|object| !matches!(object, Ok(object) if !is_greenlet(object.as_ptr())))
+        .collect()
 }
 
 fn end_suspended(thread: &Thread, greenlet: &PyGreenlet) {
@@ -612,18 +638,29 @@ pub unsafe fn free(this: *mut ffi::PyObject) {
     }
 }
 
-/// Takes the stack of a greenlet that will not run again. What its frames own is not dropped:
-/// this is for threads that have ended, interpreters that go down and greenlets that would not
-/// end when asked to.
+/// Takes the stack of a greenlet that will not run again, without unwinding it: this is for
+/// threads that have ended, interpreters that go down and greenlets that would not end when asked
+/// to. The locals of its frames are dropped, what C functions hold in the middle of a call is not.
 unsafe fn give_up(greenlet: &PyGreenlet) {
     let thread = greenlet.thread.get();
-    if greenlet.status.get() == Status::Active && !greenlet.is_main() && !thread.is_null() {
-        // SAFETY: suspended for good; frees what lies outside the slot. The arena belongs to
-        // another thread only if that one has ended, or has adopted the greenlet before.
-        unsafe {
-            greenlet.py.abandon();
-            (*(*thread).arena.get()).release(&greenlet.co);
-        }
+    if greenlet.status.get() != Status::Active || greenlet.is_main() || thread.is_null() {
+        return;
+    }
+    // When the interpreter goes down its own threads forget what their frames hold, too.
+    let all = !interpreter_is_finalizing();
+    // SAFETY: suspended for good. The arena belongs to another thread only if that one has ended,
+    // or has adopted the greenlet before. The references are owned, and dropped when nothing leads
+    // to the stack any more.
+    unsafe {
+        let ts = ThreadState::new(ffi::PyThreadState_Get());
+        let taken = greenlet.py.abandon(ts, greenlet.shift(), all);
+        (*(*thread).arena.get()).release(&greenlet.co);
+        (*thread).alive.set((*thread).alive.get() - 1);
         greenlet.status.set(Status::Dead);
+        with_raised_saved(|| {
+            for object in taken {
+                ffi::Py_DECREF(object);
+            }
+        });
     }
 }

@@ -30,21 +30,20 @@ pub fn loop_exit(py: Python<'_>, hub: &HubObject) -> PyErr {
     exceptions::loop_exit(py, message, hub)
 }
 
-/// A line for each greenlet of the hub's thread that waits. Found through the garbage collector:
-/// nothing is kept per wait for the sake of a message that is hardly ever wanted.
+/// A line for each greenlet of the hub's thread that waits. Nothing is kept per wait for the sake of
+/// a message that is hardly ever wanted.
 fn waiting(py: Python<'_>, hub: &HubObject) -> PyResult<Vec<String>> {
     let mut lines = Vec::new();
-    for object in py.import("gc")?.call_method0("get_objects")?.try_iter()? {
-        let object = object?;
-        if !types::is_greenlet(object.as_ptr()) {
-            continue;
-        }
-        // SAFETY: checked to be a greenlet, and held.
+    for object in types::all_greenlets(py)? {
+        // SAFETY: a greenlet, and held.
         let greenlet = unsafe { &*object.as_ptr().cast::<PyGreenlet>() };
         if greenlet.thread.get() != hub.greenlet().thread.get() || !greenlet.is_suspended() {
             continue;
         }
         let Some(on) = greenlet.wait.waiting_on() else { continue };
+        // Held before any code runs: it is alive as long as the greenlet waits.
+        // SAFETY: alive at present, or null.
+        let on = unsafe { Bound::from_borrowed_ptr_or_opt(py, on) };
         lines.push(describe(py, &object, greenlet, on)?);
     }
     Ok(lines)
@@ -54,17 +53,17 @@ fn describe(
     py: Python<'_>,
     object: &Bound<'_, PyAny>,
     greenlet: &PyGreenlet,
-    on: *mut pyo3::ffi::PyObject,
+    on: Option<Bound<'_, PyAny>>,
 ) -> PyResult<String> {
     let who =
         if greenlet.is_main() { "main greenlet".to_owned() } else { object.repr()?.to_string() };
-    let what = if on.is_null() {
-        "somebody to switch to it".to_owned()
-    } else {
-        // SAFETY: alive while the greenlet waits on it.
-        unsafe { Bound::from_borrowed_ptr(py, on) }.repr()?.to_string()
+    let what = match on {
+        None => "somebody to switch to it".to_owned(),
+        Some(on) => on.repr()?.to_string(),
     };
-    let frame = greenlet.suspended_frame();
+    // What was run for that may have switched.
+    let frame =
+        if greenlet.is_suspended() { greenlet.suspended_frame() } else { std::ptr::null_mut() };
     let place = if frame.is_null() {
         String::new()
     } else {

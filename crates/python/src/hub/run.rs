@@ -11,6 +11,7 @@ use super::wait::{Reason, reason_of};
 use super::{HubObject, Source, blocked, callback, reactor_error, watchers};
 use crate::errors::{raise, take_raised};
 use crate::exceptions;
+use crate::greenlet::exceptions::is_greenlet_exit;
 use crate::greenlet::object::{Next, Payload, PyGreenlet};
 use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
@@ -95,6 +96,10 @@ impl HubObject {
     /// parent is the hub are reported.
     fn take(&self, py: Python<'_>, payload: Payload) {
         match payload {
+            // That is how a hub is ended whose thread ends.
+            Payload::Throw(error) if self.destroyed.get() && is_greenlet_exit(error) => {
+                Payload::Throw(error).discard();
+            }
             Payload::Throw(error) => {
                 raise(error);
                 // Not known is which greenlet it was. Without a context it would be the main

@@ -12,19 +12,19 @@ use super::{PyState, Shift, ThreadState, field, version};
 use pyo3::ffi;
 
 /// Whose a frame is, as `_PyInterpreterFrame.owner` says.
-fn owner(frame: *mut u8) -> usize {
+pub(super) fn owner(frame: *mut u8) -> usize {
     // SAFETY: callers pass frames of a live chain.
     usize::from(unsafe { *field::<u8>(frame, layout::FRAME_OWNER) })
 }
 
-fn previous(frame: *mut u8) -> *mut *mut u8 {
+pub(super) fn previous(frame: *mut u8) -> *mut *mut u8 {
     // SAFETY: callers pass frames of a live chain.
     unsafe { field(frame, layout::FRAME_PREVIOUS) }
 }
 
 /// The frame object of a frame, or null. Frames that the interpreter keeps on the C stack
 /// (entry frames of 3.12 and later) have none: the field is not even initialised.
-fn object_of(frame: *mut u8) -> *mut u8 {
+pub(super) fn object_of(frame: *mut u8) -> *mut u8 {
     if matches!(owner(frame), layout::OWNED_BY_THREAD | layout::OWNED_BY_GENERATOR) {
         // SAFETY: complete frames have this field.
         unsafe { *field(frame, layout::FRAME_FRAME_OBJ) }
@@ -33,7 +33,7 @@ fn object_of(frame: *mut u8) -> *mut u8 {
     }
 }
 
-fn set_object_frame(object: *mut u8, frame: *mut u8) {
+pub(super) fn set_object_frame(object: *mut u8, frame: *mut u8) {
     // SAFETY: `object` is the frame object of a live frame.
     unsafe { *field(object, layout::FRAME_OBJECT_F_FRAME) = frame };
 }
@@ -64,7 +64,7 @@ pub unsafe fn moved_out(state: &PyState, shift: Shift) {
 /// # Safety
 ///
 /// As for `moved_out`; `top` is an address in the home or outside the range.
-unsafe fn point_to_copy(top: *mut u8, shift: Shift) {
+pub(super) unsafe fn point_to_copy(top: *mut u8, shift: Shift) {
     let mut frame = top;
     while !frame.is_null() {
         let place = shift.place(frame);

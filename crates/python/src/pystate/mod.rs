@@ -14,6 +14,7 @@ pub mod asyncio;
 mod c_stack;
 mod datastack;
 mod frames;
+mod give_up;
 #[cfg_attr(cpython = "3.11", path = "v3_11.rs")]
 #[cfg_attr(cpython = "3.12", path = "v3_12.rs")]
 #[cfg_attr(cpython = "3.13", path = "v3_13.rs")]
@@ -73,6 +74,10 @@ struct ExcItem {
     previous: *mut ExcItem,
 }
 
+impl ExcItem {
+    const NONE: Self = Self { value: ptr::null_mut(), previous: ptr::null_mut() };
+}
+
 /// A suspended greenlet's share of the thread state.
 pub struct PyState {
     /// The greenlet's own bottom of the handled-exception stack.
@@ -89,7 +94,7 @@ pub struct PyState {
 impl PyState {
     pub const fn new() -> Self {
         Self {
-            exc_item: Cell::new(ExcItem { value: ptr::null_mut(), previous: ptr::null_mut() }),
+            exc_item: Cell::new(ExcItem::NONE),
             exc_info: Cell::new(ptr::null_mut()),
             context: Cell::new(ptr::null_mut()),
             relocated: Cell::new(false),
@@ -156,15 +161,32 @@ impl PyState {
         unsafe { self.datastack.used_end() }
     }
 
-    /// Frees what the interpreter allocated for frames outside the home, for a greenlet that is
-    /// given up without unwinding.
+    /// Takes what frame objects can own of a greenlet that is given up without unwinding, and
+    /// frees what the interpreter allocated for its frames outside the home. Returns references
+    /// to be dropped when the home is gone, which can run any code. With `all` false only frames
+    /// that are reached from outside are taken, and nothing new is made.
     ///
     /// # Safety
     ///
-    /// The greenlet is suspended and will never run again.
-    pub unsafe fn abandon(&self) {
-        // SAFETY: passed on from the caller.
-        unsafe { self.datastack.free_outer_chunks() };
+    /// The greenlet is suspended and will never run again; `ts` is the running thread's; `shift`
+    /// tells where its stack lies.
+    pub unsafe fn abandon(
+        &self,
+        ts: ThreadState,
+        shift: Shift,
+        all: bool,
+    ) -> Vec<*mut ffi::PyObject> {
+        // SAFETY: passed on from the caller. The exception that was being handled is an owned
+        // reference or null.
+        unsafe {
+            let mut taken = give_up::take_frames(self, ts, shift, all);
+            self.datastack.free_outer_chunks();
+            let ExcItem { value, .. } = self.exc_item.replace(ExcItem::NONE);
+            if all && !value.is_null() {
+                taken.push(value);
+            }
+            taken
+        }
     }
 
     /// The context of a suspended greenlet: borrowed, null for an empty one.
