@@ -298,9 +298,13 @@ class Hub(_core.Hub):
         main greenlet.
 
         destroy_loop: taken for compatibility. The loop is a part of the hub and goes with it.
+
+        Raises InvalidThreadUseError in another thread while the hub's own runs.
         """
         if getcurrent() is self:
             raise AssertionError("the hub cannot destroy itself")
+        if self.thread_ident != get_ident() and not self.dead:
+            raise InvalidThreadUseError(f"{self!r} can be destroyed in its own thread only")
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.close()

@@ -3,7 +3,6 @@
 use crate::hub::wait::{Reason, Woken};
 use greenloop_reactor::monotonic_ns;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFloat, PyInt};
 
 /// The time `seconds` from now, in nanoseconds of the monotonic clock. Beyond what the clock can
@@ -14,13 +13,9 @@ pub fn deadline_after(seconds: f64) -> u64 {
     monotonic_ns().saturating_add((seconds.max(0.0) * 1e9) as u64)
 }
 
-fn timeout_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    CLASS
-        .get_or_try_init(py, || {
-            Ok::<_, PyErr>(py.import("greenloop.timeout")?.getattr("Timeout")?.unbind())
-        })
-        .map(|class| class.bind(py))
+/// Looked up every time: see `exceptions`.
+fn timeout_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("greenloop.timeout")?.getattr("Timeout")
 }
 
 /// A `Timeout` of so many seconds, to be raised.
@@ -53,7 +48,7 @@ impl<'py> Limit<'py> {
             let seconds: f64 = timeout.extract()?;
             return Ok(Self::Deadline(deadline_after(seconds), timeout));
         }
-        if timeout.is_instance(timeout_class(py)?)? {
+        if timeout.is_instance(&timeout_class(py)?)? {
             let pending = timeout.getattr("pending")?.is_truthy()?;
             if !pending {
                 timeout.call_method0("start")?;

@@ -5,6 +5,7 @@
 //! keep their order, and leave in constant time.
 
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use slab::Slab;
 
@@ -16,20 +17,38 @@ pub(crate) struct Handle {
     pub(crate) index: u32,
 }
 
-/// Hands out serial numbers.
+/// Hands out serial numbers, growing ones that nobody else in the process has: a key that is used
+/// with another reactor than the one that gave it names nothing there.
 #[derive(Debug)]
-pub(crate) struct Serials(NonZeroU64);
+pub(crate) struct Serials {
+    next: u64,
+    end: u64,
+}
+
+/// Numbers that are taken from the process' stock at once.
+const LEASE: u64 = 1 << 16;
+
+static STOCK: AtomicU64 = AtomicU64::new(1);
 
 impl Serials {
     pub(crate) const fn new() -> Self {
-        Serials(NonZeroU64::MIN)
+        Serials { next: 0, end: 0 }
     }
 
     #[inline]
     pub(crate) fn next(&mut self) -> NonZeroU64 {
-        let serial = self.0;
-        self.0 = serial.saturating_add(1);
+        if self.next == self.end {
+            self.lease();
+        }
+        let serial = NonZeroU64::new(self.next).expect("the stock begins at 1");
+        self.next += 1;
         serial
+    }
+
+    #[cold]
+    fn lease(&mut self) {
+        self.next = STOCK.fetch_add(LEASE, Ordering::Relaxed);
+        self.end = self.next + LEASE;
     }
 }
 

@@ -19,6 +19,8 @@ use super::thread::Thread;
 use super::trace;
 use crate::errors::{raise, set_memory_error, take_raised};
 use crate::pystate::trace_object;
+
+use crate::hub::methods::is_hub;
 use greenloop_stack::Arena;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -242,13 +244,17 @@ unsafe fn arrive_further(thread: &Thread, here: &PyGreenlet, mut payload: Payloa
         if thread.trace.get().is_null() {
             return payload;
         }
-        trace::call(thread, origin, here, payload)
+        // The trace function may switch, too, which would put another in its place.
+        let origin = thread.origin.replace(ptr::null_mut());
+        let payload = trace::call(thread, origin, here, payload);
+        thread.leave_over(origin.cast());
+        payload
     }
 }
 
 /// Whether a switch with this payload goes to the target itself: one that is dead stands for its
 /// parent, and so does one that would begin with an exception, unless a trace function has to see
-/// it come and go.
+/// it come and go. A hub reports exceptions, and cannot be done without.
 #[inline(always)]
 fn is_runnable(thread: &Thread, target: *mut PyGreenlet, payload: &Payload) -> bool {
     // SAFETY: owned by the caller.
@@ -258,7 +264,9 @@ fn is_runnable(thread: &Thread, target: *mut PyGreenlet, payload: &Payload) -> b
     }
     match greenlet.status.get() {
         Status::Active => true,
-        Status::Unstarted => !payload.is_throw() || !thread.trace.get().is_null(),
+        Status::Unstarted => {
+            !payload.is_throw() || !thread.trace.get().is_null() || is_hub(target.cast())
+        }
         Status::Dead => false,
     }
 }

@@ -74,17 +74,20 @@ impl Loop {
 
     /// The loop's time in seconds, on the monotonic clock, as of the last poll or update.
     fn now(&self, py: Python<'_>) -> f64 {
-        self.hub(py).reactor(|reactor| reactor.now()) as f64 / 1e9
+        self.hub(py).now() as f64 / 1e9
     }
 
     /// Sets the loop's time to the present.
-    fn update_now(&self, py: Python<'_>) {
-        self.hub(py).reactor(|reactor| reactor.update_now());
+    ///
+    /// InvalidThreadUseError is raised in a thread that is not the loop's.
+    fn update_now(&self, py: Python<'_>) -> PyResult<()> {
+        self.local_hub(py)?.reactor(|reactor| reactor.update_now());
+        Ok(())
     }
 
     /// As `update_now`.
-    fn update(&self, py: Python<'_>) {
-        self.update_now(py);
+    fn update(&self, py: Python<'_>) -> PyResult<()> {
+        self.update_now(py)
     }
 
     /// A watcher that calls back `after` seconds from its start, and then every `repeat` seconds
@@ -168,7 +171,7 @@ impl Loop {
     /// Which interface of the system the loop waits with.
     #[getter]
     fn backend(&self, py: Python<'_>) -> &'static str {
-        self.hub(py).reactor(|reactor| reactor.backend())
+        self.hub(py).backend()
     }
 
     /// Active timers, descriptor waits, watches and signals.
@@ -202,8 +205,10 @@ impl Loop {
     }
 
     /// After `fork`, in the child: makes the descriptors of the loop anew.
+    ///
+    /// InvalidThreadUseError is raised in a thread that is not the loop's.
     fn reinit(&self, py: Python<'_>) -> PyResult<()> {
-        self.hub(py).reinit(py)
+        self.local_hub(py)?.reinit(py)
     }
 
     fn __repr__(slf: PyRef<'_, Self>) -> String {

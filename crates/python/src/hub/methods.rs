@@ -352,13 +352,25 @@ fn _idle(py: Python<'_>) -> PyResult<()> {
 /// --
 ///
 /// Drops what the hub would still run, and everything it waits for.
+///
+/// InvalidThreadUseError is raised while the hub is at work in another thread.
 #[pyfunction]
 fn _destroy_hub(hub: Bound<'_, PyAny>) -> PyResult<()> {
     if !is_hub(hub.as_ptr()) {
         return Err(PyTypeError::new_err("expected a Hub"));
     }
-    // SAFETY: checked to be a hub.
-    unsafe { (*hub.as_ptr().cast::<HubObject>()).drop_work() };
+    // SAFETY: checked to be a hub; it has a thread as long as it lives.
+    unsafe {
+        let object = &*hub.as_ptr().cast::<HubObject>();
+        let thread = &*object.greenlet().thread.get();
+        if !thread.is_calling() && !thread.has_ended() && !object.destroyed.get() {
+            return Err(crate::exceptions::invalid_thread_use(
+                hub.py(),
+                "a hub can be destroyed in its own thread only",
+            ));
+        }
+        object.drop_work();
+    }
     Ok(())
 }
 

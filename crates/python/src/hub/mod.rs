@@ -41,6 +41,13 @@ pub enum Source {
     Start(Py<PyAny>),
 }
 
+/// The reactor as it was when a poll without the GIL began.
+#[derive(Clone, Copy)]
+struct AtPoll {
+    now: u64,
+    active: usize,
+}
+
 /// Switches made without a look at the clock.
 const SWITCHES_BETWEEN_LOOKS: u32 = 100;
 
@@ -73,6 +80,9 @@ pub struct HubObject {
     /// Watchers that are called back in every round.
     pub phases: Phases,
     destroyed: Cell<bool>,
+    /// What other threads are told of the reactor while this one is in the poll.
+    at_poll: Cell<Option<AtPoll>>,
+    backend: &'static str,
     /// When the wake-up descriptor for signals is looked after again (ns).
     listens_until: Cell<u64>,
     /// The process' main thread handles signals.
@@ -172,8 +182,9 @@ impl HubObject {
     /// the reactor is dropped outside.
     #[inline]
     pub fn reactor<R>(&self, f: impl FnOnce(&mut Reactor<Source>) -> R) -> R {
-        // SAFETY: reached from the hub's own thread only, and never while it polls: the thread is
-        // inside the poll then. `f` does not come back here.
+        debug_assert!(self.at_poll.get().is_none());
+        // SAFETY: reached with the GIL held, from the hub's own thread or while that is not in a
+        // poll without the GIL. `f` does not come back here.
         f(unsafe { &mut *self.reactor.get() })
     }
 
@@ -287,14 +298,30 @@ impl HubObject {
         self.open_async.get()
     }
 
-    /// Active timers, waits, watches and signals.
+    /// Active timers, waits, watches and signals. From any thread.
     pub fn active_count(&self) -> usize {
+        if let Some(AtPoll { active, .. }) = self.at_poll.get() {
+            return active;
+        }
         self.reactor(|reactor| {
             reactor.timer_count()
                 + reactor.wait_count()
                 + reactor.watch_count()
                 + reactor.signal_count()
         }) + self.phases.len()
+    }
+
+    /// The loop's time (ns). From any thread.
+    pub fn now(&self) -> u64 {
+        match self.at_poll.get() {
+            Some(AtPoll { now, .. }) => now,
+            None => self.reactor(|reactor| reactor.now()),
+        }
+    }
+
+    /// The name of the reactor's backend.
+    pub fn backend(&self) -> &'static str {
+        self.backend
     }
 
     pub fn ready_count(&self) -> usize {
@@ -373,6 +400,8 @@ impl HubObject {
                 return ptr::null_mut();
             }
             let inbox = Arc::new(Inbox::new(reactor.waker()));
+            (&raw mut (*this).at_poll).write(Cell::new(None));
+            (&raw mut (*this).backend).write(reactor.backend());
             (&raw mut (*this).ready).write(UnsafeCell::new(ReadyQueue::new()));
             (&raw mut (*this).reactor).write(UnsafeCell::new(reactor));
             (&raw mut (*this).fired).write(Cell::new(Vec::with_capacity(256)));

@@ -8,7 +8,7 @@
 use super::phases::Phase;
 use super::queue::{Entry, ReadyQueue};
 use super::wait::{Reason, reason_of};
-use super::{HubObject, Source, blocked, callback, reactor_error, watchers};
+use super::{AtPoll, HubObject, Source, blocked, callback, reactor_error, watchers};
 use crate::errors::{raise, take_raised};
 use crate::exceptions;
 use crate::greenlet::exceptions::is_greenlet_exit;
@@ -202,14 +202,18 @@ impl HubObject {
         if self.handles_signals && !interpreter_is_finalizing() {
             self.listen_to_signals(py);
         }
+        let at_poll = AtPoll { now: self.now(), active: self.active_count() };
+        self.at_poll.set(Some(at_poll));
         // SAFETY: the thread state is put back before anything else happens. Nobody else touches
-        // the reactor: it is this thread's, and this thread is in the poll.
-        unsafe {
+        // the reactor: it is this thread's, and others are told what is in `at_poll`.
+        let polled = unsafe {
             let state = ffi::PyEval_SaveThread();
             let polled = (*self.reactor.get()).poll(None, fired);
             ffi::PyEval_RestoreThread(state);
-            polled.map(Some)
-        }
+            polled
+        };
+        self.at_poll.set(None);
+        polled.map(Some)
     }
 
     /// Lets signals end the wait. Python's handlers run between bytecodes only; a signal that

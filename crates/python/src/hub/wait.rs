@@ -21,6 +21,7 @@ use greenloop_reactor::{Interest, Ready, TimerKey, WaitKey};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::Cell;
+use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::ptr::{self, NonNull};
 
@@ -313,12 +314,41 @@ pub struct Wait<'a> {
     here: &'a PyGreenlet,
 }
 
+/// A hub that is held: it may be taken from its thread while somebody waits in it, and a wait lets
+/// go of it when it is over.
+pub struct HeldHub(NonNull<HubObject>);
+
+impl HeldHub {
+    pub fn new(hub: &HubObject) -> Self {
+        // SAFETY: a live object.
+        unsafe { ffi::Py_INCREF(hub.as_ptr()) };
+        Self(NonNull::from(hub))
+    }
+}
+
+impl Deref for HeldHub {
+    type Target = HubObject;
+
+    fn deref(&self) -> &HubObject {
+        // SAFETY: held.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for HeldHub {
+    fn drop(&mut self) {
+        // SAFETY: an owned reference; the GIL is held wherever waits begin and end.
+        unsafe { ffi::Py_DECREF(self.0.as_ptr().cast()) };
+    }
+}
+
 impl<'a> Wait<'a> {
     /// Begins a wait on `on` (null for nothing that has an object).
     ///
     /// # Errors
     ///
-    /// `BlockingSwitchOutError` in the hub itself, which must never wait.
+    /// `BlockingSwitchOutError` in the hub itself, which must never wait, and in a trace function
+    /// that is told of a switch to a greenlet that waits.
     pub fn begin(py: Python<'_>, on: *mut ffi::PyObject) -> PyResult<Self> {
         let thread = Thread::get(py)?;
         let hub = HubObject::of(py, thread)?;
@@ -326,7 +356,9 @@ impl<'a> Wait<'a> {
         if ptr::eq(here.as_ptr(), hub.as_ptr()) {
             return Err(exceptions::blocking_in_hub(py));
         }
-        debug_assert_eq!(here.wait.phase.get(), Phase::Idle);
+        if here.wait.phase.get() != Phase::Idle {
+            return Err(exceptions::blocking_in_wait(py));
+        }
         here.wait.phase.set(Phase::Parked);
         here.wait.on.set(on);
         // SAFETY: `here` is the running greenlet and stays alive while it runs this. The hub may
@@ -337,8 +369,9 @@ impl<'a> Wait<'a> {
         }
     }
 
-    pub fn hub(&self) -> &'a HubObject {
-        self.hub
+    /// The hub, for use after the wait too.
+    pub fn hub(&self) -> HeldHub {
+        HeldHub::new(self.hub)
     }
 
     /// A ticket for whoever is to wake this wait.

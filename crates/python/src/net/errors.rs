@@ -4,7 +4,6 @@ use crate::errors::os_error;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 /// The number of the system call's error.
 #[inline]
@@ -28,11 +27,9 @@ pub fn timed_out() -> PyErr {
 /// The descriptor was closed by another greenlet while this one waited for it.
 #[cold]
 pub fn closed_elsewhere(py: Python<'_>) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = CLASS.get_or_try_init(py, || {
-        py.import("greenloop.socket")?.getattr("cancel_wait_ex").map(Bound::unbind)
-    });
-    match class.and_then(|class| class.bind(py).call0()) {
+    // Looked up every time: see `exceptions`.
+    let class = py.import("greenloop.socket").and_then(|module| module.getattr("cancel_wait_ex"));
+    match class.and_then(|class| class.call0()) {
         Ok(instance) => PyErr::from_value(instance),
         Err(error) => error,
     }

@@ -14,10 +14,12 @@ use crate::greenlet::methods::{instance_from, thread_for};
 use crate::greenlet::object::{Payload, Status};
 use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
+use crate::hub::callback::Callback;
 use crate::hub::queue::Entry;
 use crate::hub::wait::{Reason, Wait};
 use crate::hub::{HubObject, Source};
 use crate::time::{Limit, deadline_after};
+use greenloop_reactor::TimerKey;
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -160,13 +162,33 @@ pub fn result_of<'py>(py: Python<'py>, task: &TaskObject) -> PyResult<Bound<'py,
 
 /// Ends a task that has not begun to run: takes it from the queue and gives it a result.
 fn end_before_start(py: Python<'_>, task: &TaskObject, error: Bound<'_, PyAny>) -> PyResult<()> {
-    task.base.status.set(Status::Dead);
     if let Some(key) = task.start_timer.take() {
-        let hub = HubObject::of(py, thread_for(py, &task.base)?)?;
-        let source = hub.reactor(|reactor| reactor.timer_remove(key));
-        drop(source);
+        forget_start(py, task, key)?;
     }
+    task.base.status.set(Status::Dead);
     failed(task, error.into_ptr());
+    Ok(())
+}
+
+/// Removes the timer of `start_later`, which is in the hub of the task's thread.
+fn forget_start(py: Python<'_>, task: &TaskObject, key: TimerKey) -> PyResult<()> {
+    // SAFETY: a task has a thread; its hub, if there is one, is alive.
+    let (thread, hub) = unsafe {
+        let thread: &Thread = &*task.base.thread.get();
+        (thread, thread.hub.get().as_ref())
+    };
+    let Some(hub) = hub else { return Ok(()) };
+    if thread.is_calling() {
+        drop(hub.reactor(|reactor| reactor.timer_remove(key)));
+    } else if !thread.has_ended() {
+        let function = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let hub = HubObject::get(args.py())?;
+            drop(hub.reactor(|reactor| reactor.timer_remove(key)));
+            Ok::<_, PyErr>(())
+        })?;
+        let callback = Callback::new(function.into_any().unbind(), PyTuple::empty(py).unbind());
+        hub.inbox().push(Entry::Call { callback: Py::new(py, callback)?.into_ptr() });
+    }
     Ok(())
 }
 
