@@ -12,7 +12,18 @@ from os.path import join as _join
 from sys import getswitchinterval
 from typing import NamedTuple
 
-from greenloop import _core
+try:
+    from greenloop import _core
+except ImportError as error:
+    if "subinterpreters" not in str(error):
+        raise
+    raise ImportError(
+        "greenloop works in the main interpreter of a process only, not in subinterpreters. Use "
+        "threads or processes for what needs it; under mod_wsgi, set WSGIApplicationGroup "
+        "%{GLOBAL}",
+        name=__name__,
+    ) from None
+
 from greenloop import event as event
 from greenloop import os as os
 from greenloop import timeout as timeout

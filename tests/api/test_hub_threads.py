@@ -1,6 +1,5 @@
 """The hub and its loop, used from threads that are not theirs, and at the edges of its life."""
 
-import gc
 import os
 import sys
 import threading
@@ -150,7 +149,11 @@ def test_hub_destroyed_in_the_middle_of_a_wait(run_script, wait):
             pass
         gc.collect()
         junk = [bytearray(600) for _ in range(1000)]
-        gevent.sleep(0.001)
+        try:
+            gevent.sleep(0.001)
+        except AssertionError:
+            # The wait was over before the hub was.
+            gevent.sleep(0.001)
         print("end")
         """,
         env={"PYTHONMALLOC": "debug"},

@@ -14,6 +14,9 @@ def _start() -> None:
 
         install_from_environment()
     except Exception as error:
+        if isinstance(error, ImportError) and "subinterpreters" in str(error):
+            # Started by a program that runs already, in the main interpreter, and goes on there.
+            return
         if sys.stderr is not None:
             if sys.flags.verbose:
                 sys.excepthook(*sys.exc_info())
