@@ -133,3 +133,127 @@ def test_threads_with_hubs_end_quietly(run_script):
         """
     )
     assert (result.stdout, result.stderr, result.returncode) == ("end\n", "", 0)
+
+
+MANY_THREADS = """
+    import atexit
+    import sys
+    import threading
+    import time
+
+    import gevent
+    import greenlet
+    from gevent.event import Event
+    from gevent.lock import Semaphore
+
+    kept = []
+    ready = threading.Semaphore(0)
+    semaphore = Semaphore(0)
+
+    def park():
+        greenlet.getcurrent().parent.switch()
+
+    def work(last):
+        for _ in range(50):
+            g = greenlet.greenlet(park)
+            g.switch()
+            kept.append(g)
+        kept.extend(gevent.spawn(wait) for wait in [semaphore.acquire, Event().wait] * 10)
+        gevent.sleep(0)
+        ready.release()
+        last()
+
+    def start(last, count=4, **options):
+        for n in range(count):
+            threading.Thread(target=work, args=(last,), **options).start()
+        for n in range(count):
+            ready.acquire()
+
+    @atexit.register
+    def at_exit():
+        jobs = [gevent.spawn(lambda n: (gevent.sleep(0.001), n)[1], n) for n in range(3)]
+        gevent.joinall(jobs)
+        print("at exit", [job.value for job in jobs], flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "lambda: None",
+        "lambda: time.sleep(0.05)",
+        "lambda: gevent.sleep(0.05)",
+        "lambda: greenlet.greenlet(time.sleep).switch(0.05)",
+    ],
+)
+@pytest.mark.parametrize("daemon", [False, True])
+def test_exit_with_greenlets_in_several_threads(run_script, last, daemon):
+    result = run_script(MANY_THREADS + f"    start({last}, daemon={daemon})\n")
+    assert (result.stdout, result.stderr, result.returncode) == ("at exit [0, 1, 2]\n", "", 0)
+
+
+def test_exit_waits_for_threads_that_still_run_their_hubs(run_script):
+    """Threads are joined first, then exit functions are called, then the interpreter goes down."""
+    result = run_script(
+        MANY_THREADS
+        + """
+    def last():
+        gevent.sleep(0.1)
+        print("over", flush=True)
+
+    start(last, count=2)
+    gevent.spawn(gevent.sleep, 100)
+    gevent.sleep(0)
+    """
+    )
+    assert result.stdout == "over\nover\nat exit [0, 1, 2]\n"
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_exit_of_a_patched_program_with_threads(run_script):
+    result = run_script(
+        """
+        import gevent.monkey
+
+        gevent.monkey.patch_all()
+        import atexit
+        import threading
+        import time
+
+        def work(n):
+            time.sleep(0.01 * n)
+            print("over", n, flush=True)
+
+        atexit.register(lambda: print("at exit", flush=True))
+        for n in range(3):
+            threading.Thread(target=work, args=(n,)).start()
+        threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+        """
+    )
+    assert result.stdout == "over 0\nover 1\nover 2\nat exit\n"
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_exit_with_greenlets_in_a_thread_that_waits_for_the_program(run_script):
+    """threading's own exit functions come before those of atexit, and may use greenlets."""
+    result = run_script(
+        """
+        import threading
+
+        import gevent
+        from gevent.event import Event
+
+        stop = Event()
+
+        def work():
+            jobs = [gevent.spawn(stop.wait) for _ in range(5)]
+            gevent.joinall(jobs)
+            print("stopped", sum(job.value for job in jobs), flush=True)
+
+        threading._register_atexit(stop.set)
+        threading.Thread(target=work).start()
+        gevent.sleep(0.01)
+        print("end", flush=True)
+        """
+    )
+    assert (result.stdout, result.stderr, result.returncode) == ("end\nstopped 5\n", "", 0)
