@@ -120,7 +120,9 @@ AGAIN = """
 """
 
 
-@pytest.mark.parametrize("match", ["True", "name == 'greenloop._core'", "name != 'greenloop._core'"])
+@pytest.mark.parametrize(
+    "match", ["True", "name == 'greenloop._core'", "name != 'greenloop._core'"]
+)
 def test_importing_it_anew(run_script, match):
     result = run_script(
         AGAIN.replace("MATCH", match)

@@ -13,7 +13,7 @@ import pytest
 from greenlet import GreenletExit, getcurrent, greenlet
 
 if TYPE_CHECKING:
-    from conftest import RunScript
+    from scripts import RunScript
 
 PEER = os.environ.get("GREENLOOP_TEST_PEER") == "1"
 beyond_greenlet = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import SCRIPT_TIMEOUT, USE_PEER
+from scripts import SCRIPT_TIMEOUT, USE_PEER
 
 pytest.importorskip("coverage")
 

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import RunScript
+from scripts import RunScript
 
 
 def names(traceback: str) -> list[str]:

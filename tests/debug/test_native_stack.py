@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import SCRIPT_TIMEOUT, USE_PEER, RunScript, script_command, tail
+from scripts import SCRIPT_TIMEOUT, USE_PEER, RunScript, script_command, tail
 
 pytestmark = pytest.mark.skipif(USE_PEER, reason="the stacks are greenloop's")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import SCRIPT_TIMEOUT, script_command
+from scripts import SCRIPT_TIMEOUT, script_command
 
 PROGRAM = """
     import gevent

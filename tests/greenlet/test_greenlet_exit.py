@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import RunScript
+    from scripts import RunScript
 
 
 def test_with_2000_parked(run_script: RunScript) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import RunScript
+    from scripts import RunScript
 
 COMMON = """
     import gc

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import RunScript
+    from scripts import RunScript
 
 SCRIPT = """
 import sys

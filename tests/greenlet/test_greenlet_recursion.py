@@ -12,7 +12,7 @@ import pytest
 from greenlet import getcurrent, greenlet
 
 if TYPE_CHECKING:
-    from conftest import RunScript
+    from scripts import RunScript
 
 # Recursive C calls, each a function body that must end in RecursionError. `compile` may say
 # MemoryError instead, which is how the parser reports its own limit.

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from conftest import RunScript
+    from scripts import RunScript
 
 
 def test_handler_runs_in_the_current_greenlet(run_script: RunScript) -> None:

@@ -12,7 +12,7 @@ import pytest
 from greenlet import GreenletExit, error, getcurrent, greenlet
 
 if TYPE_CHECKING:
-    from conftest import RunScript
+    from scripts import RunScript
 
 if os.environ.get("GREENLOOP_TEST_PEER") == "1":
     pytest.skip(
