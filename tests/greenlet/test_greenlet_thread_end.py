@@ -298,7 +298,10 @@ def test_frames_of_one_that_was_collected_and_would_not_end(
         STUBBORN + HELD.replace("    END\n", "    body()\n    kept.clear()\n"),
         env={"PYTHONMALLOC": "debug", "GREENLOOP_STACK_SLOTS": slots},
     )
-    assert result.check_quiet() == "end []\n"
+    assert result.check() == "end []\n"
+    told = result.stderr.splitlines()
+    assert told
+    assert all(line.startswith("GreenletExit did not kill <greenlet.") for line in told)
 
 
 def test_frames_held_beyond_the_end_of_the_interpreter(run_script: RunScript) -> None:

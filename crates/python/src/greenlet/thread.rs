@@ -306,8 +306,12 @@ impl Thread {
                 if is_hub(object.as_ptr()) {
                     HubObject::thread_ended(greenlet.cast());
                 }
-                // SAFETY: suspended in this thread, or ended meanwhile.
-                unsafe { types::end(&*greenlet) };
+                // SAFETY: suspended in this thread, or ended meanwhile. There is no place left to
+                // put a running loop in.
+                unsafe {
+                    (*greenlet).asyncio.clear();
+                    types::end(&*greenlet);
+                }
             }
         }
         Ok(())
