@@ -12,6 +12,7 @@ use crate::pystate::trace_object;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 use std::ffi::CStr;
 
 /// Makes coverage's tracer, if that is what the thread is traced by, notice that another greenlet
@@ -46,7 +47,9 @@ pub unsafe fn arrived(thread: &Thread, payload: Payload) -> Payload {
 /// Calls a Python function that does nothing.
 fn call_something(py: Python<'_>) -> PyResult<()> {
     static NOTHING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let nothing =
-        NOTHING.get_or_try_init(py, || py.eval(c"lambda: None", None, None).map(Bound::unbind))?;
+    let nothing = NOTHING.get_or_try_init(py, || {
+        let globals = PyDict::new(py);
+        py.eval(c"lambda: None", Some(&globals), None).map(Bound::unbind)
+    })?;
     nothing.call0(py).map(drop)
 }
