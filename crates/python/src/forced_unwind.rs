@@ -28,7 +28,7 @@ const FORCED: c_int = 8;
 unsafe extern "C" {
     /// Where the unwind tables of this library say that the personality routine is to be found.
     #[link_name = "DW.ref.rust_eh_personality"]
-    static mut PERSONALITY: AtomicPtr<c_void>;
+    static PERSONALITY: AtomicPtr<c_void>;
 }
 
 /// Rust's own routine.
@@ -39,7 +39,7 @@ static ORIGINAL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 pub fn install() {
     // SAFETY: the pointer is in the library's data, is aligned, and read by the unwinder only,
     // which will find either routine there.
-    let place = unsafe { &*(&raw const PERSONALITY) };
+    let place = unsafe { &PERSONALITY };
     if ORIGINAL.load(Ordering::Relaxed).is_null() {
         ORIGINAL.store(place.load(Ordering::Relaxed), Ordering::Release);
         place.store(personality as *mut c_void, Ordering::Release);
