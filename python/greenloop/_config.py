@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from greenloop import _core
+
 __all__ = ["Config", "config"]
 
 
@@ -49,6 +51,25 @@ class _Setting:
 
     def __set__(self, instance: Any, value: Any) -> None:
         instance.__dict__[self.name] = self.convert(value)
+
+
+class _CoreSetting(_Setting):
+    """A setting that the core keeps. It has read the environment when it was imported.
+
+    get: returns the value.
+    set: takes one over, or raises ValueError or TypeError.
+    """
+
+    def __init__(self, get: Callable[[], Any], set: Callable[[Any], None], doc: str) -> None:
+        super().__init__(None, lambda value: value, (), doc)
+        self.get = get
+        self.set = set
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else self.get()
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        self.set(value)
 
 
 def _imported(short_names: Mapping[str, str]) -> Callable[[Any], Any]:
@@ -133,6 +154,18 @@ class Config:
         _imported({}),
         ("GREENLOOP_FORMAT_CONTEXT", "GEVENT_FORMAT_CONTEXT"),
         "A function that makes the text for what an error is reported of, a greenlet mostly.",
+    )
+    stack_size = _CoreSetting(
+        _core.get_stack_size,
+        _core.set_stack_size,
+        "Bytes of address space for the C stack of a slot, 1 MiB to 1 GiB; may be assigned as a "
+        'text with K, M or G: "2M". For slots that are mapped from then on by the thread that '
+        "assigns it and by threads that have not used greenlets yet.",
+    )
+    stack_slots = _CoreSetting(
+        _core.get_stack_slots,
+        _core.set_stack_slots,
+        "How many stack slots a thread maps at most, 4 to 16384. From when on: as stack_size.",
     )
 
     def __setattr__(self, name: str, value: Any) -> None:

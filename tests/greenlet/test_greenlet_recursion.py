@@ -5,6 +5,7 @@ The scripts run in processes of their own, since what they look for is a crash.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from scripts import RunScript
 
 # Recursive C calls, each a function body that must end in RecursionError. `compile` may say
-# MemoryError instead, which is how the parser reports its own limit.
+# MemoryError instead, which is how the parser reports its own limit, and marshal ValueError.
 C_RECURSION = {
     "repr": """
         nested = []
@@ -86,6 +87,92 @@ C_RECURSION = {
     "compile": """
         eval("-" * 100_000 + "1")
     """,
+    "parentheses in calls": """
+        eval(("f(" + "not " * 15) * 190 + "1" + ")" * 190)
+    """,
+    "conditional expressions": """
+        eval("1 if 1 else " * 100_000 + "1")
+    """,
+    "syntax tree": """
+        import ast
+        place = {"lineno": 1, "col_offset": 0}
+        node = ast.Constant(1, **place)
+        for _ in range(100_000):
+            node = ast.UnaryOp(ast.USub(), node, **place)
+        compile(ast.Expression(node), "", "eval")
+    """,
+    "sum chain": """
+        eval("+".join(["1"] * 100_000 + ["x"]))
+    """,
+    "marshal": """
+        import marshal
+        nested = ()
+        for _ in range(100_000):
+            nested = (nested,)
+        marshal.dumps(nested)
+    """,
+    "deepcopy": """
+        import copy
+        nested = []
+        for _ in range(100_000):
+            nested = [nested]
+        copy.deepcopy(nested)
+    """,
+    "pickle by reduce": """
+        import pickle
+        class Loop:
+            def __reduce__(self):
+                return pickle.loads, (pickle.dumps(Loop()),)
+        pickle.dumps(Loop())
+    """,
+    "sort of what sorts": """
+        class Loop:
+            def __lt__(self, other):
+                return sorted([Loop(), Loop()])
+        sorted([Loop(), Loop()])
+    """,
+    "reduce": """
+        import functools
+        def loop(a, b):
+            return functools.reduce(loop, [1, 2])
+        loop(1, 2)
+    """,
+    "format": """
+        class Loop:
+            def __format__(self, spec):
+                return f"{Loop()}"
+        f"{Loop()}"
+    """,
+    "re.sub": """
+        import re
+        def loop(match):
+            return re.sub("a", loop, "a")
+        loop(None)
+    """,
+    "exec": """
+        code = compile("exec(code)", "", "exec")
+        exec(code, {"code": code})
+    """,
+    "metaclass": """
+        class Meta(type):
+            def __call__(cls):
+                return super().__call__()
+        class Loop(metaclass=Meta):
+            def __new__(cls):
+                return Loop()
+        Loop()
+    """,
+    "import": """
+        import sys
+        class Finder:
+            def find_spec(*args):
+                return __import__(f"no_such_module_{len(args)}_{id(object())}")
+        sys.meta_path.insert(0, Finder())
+        try:
+            import no_such_module
+        finally:
+            del sys.meta_path[0]
+    """,
     "python": """
         def loop():
             loop()
@@ -109,7 +196,7 @@ def attempt():
     scope = {{}}
     try:
         exec(SOURCE, scope)
-    except (RecursionError, MemoryError) as exc:
+    except (RecursionError, MemoryError, ValueError) as exc:
         return "limited"
     return "no limit met"
 
@@ -132,11 +219,19 @@ thread.join()
 """
 
 
+# The real package has no stacks to choose a size for.
+SIZES = ["8M"] if os.environ.get("GREENLOOP_TEST_PEER") == "1" else ["8M", "1M"]
+
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", list(C_RECURSION))
-def test_endless_recursion_is_limited(run_script: RunScript, name: str) -> None:
+def test_endless_recursion_is_limited(run_script: RunScript, name: str, size: str) -> None:
     from textwrap import dedent
 
-    result = run_script(C_RECURSION_SCRIPT.format(source=dedent(C_RECURSION[name])))
+    result = run_script(
+        C_RECURSION_SCRIPT.format(source=dedent(C_RECURSION[name])),
+        env={"GREENLOOP_STACK_SIZE": size},
+    )
     assert result.check_quiet().splitlines() == ["limited limited"] * 4
 
 
@@ -230,6 +325,90 @@ def test_deeply_nested_objects_freed_in_a_greenlet(run_script: RunScript) -> Non
         """
     )
     assert result.check_quiet().splitlines() == [*["freed"] * 3, "freed elsewhere"]
+
+
+# Ways to nest a million objects, each a statement that makes `nested` hold one more.
+NESTING = {
+    "list": "nested = [nested]",
+    "tuple": "nested = (nested,)",
+    "dict": "nested = {1: nested}",
+    "instance": "nested = Holder(nested)",
+    "slots": "nested = Slots(nested)",
+    "exception": "nested = ValueError(nested)",
+    "closure": "nested = (lambda held: lambda: held)(nested)",
+    "iterator": "nested = iter([nested])",
+    "partial": "nested = functools.partial(print, nested)",
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", list(NESTING))
+def test_a_million_nested_objects_are_freed(run_script: RunScript, kind: str, size: str) -> None:
+    result = run_script(
+        f"""
+        import functools
+        from greenlet import greenlet, getcurrent
+
+        class Holder:
+            def __init__(self, held):
+                self.held = held
+
+        class Slots:
+            __slots__ = ("held",)
+            def __init__(self, held):
+                self.held = held
+
+        def make():
+            nested = None
+            for _ in range(1_000_000):
+                {NESTING[kind]}
+            return nested
+
+        def body():
+            nested = make()
+            getcurrent().parent.switch()
+            del nested
+            return "freed"
+
+        g = greenlet(body)
+        g.switch()
+        print(g.switch())
+        # With the greenlet, when nobody wants it any more.
+        g = greenlet(body)
+        g.switch()
+        del g
+        print("freed with the greenlet")
+        """,
+        env={"GREENLOOP_STACK_SIZE": size},
+    )
+    assert result.check_quiet() == "freed\nfreed with the greenlet\n"
+
+
+def test_python_recursion_ends_at_the_limit_of_sys(run_script: RunScript) -> None:
+    """The same number of calls as outside, but for the few that are the greenlet's own."""
+    result = run_script(
+        """
+        import sys
+        from greenlet import greenlet
+
+        def depth():
+            count = 0
+            def call():
+                nonlocal count
+                count += 1
+                call()
+            try:
+                call()
+            except RecursionError:
+                return count
+
+        for limit in (100, 1_000, 5_000):
+            sys.setrecursionlimit(limit)
+            outside, inside = depth(), greenlet(depth).switch()
+            print(abs(limit - inside) < 10, abs(outside - inside) < 30)
+        """
+    )
+    assert result.check_quiet().splitlines() == ["True True"] * 3
 
 
 def depth_left() -> int:

@@ -2,7 +2,11 @@
 
 use crate::arch::{self, Entry, switch};
 use crate::coroutine::Coroutine;
+use crate::fault::{self, Message, Overflow, Report};
+use crate::guards::{Record, Records};
+use crate::limits;
 use crate::mapping::Mapping;
+use crate::valgrind;
 use std::io;
 use std::marker::PhantomData;
 use std::ptr;
@@ -17,23 +21,32 @@ const MIN_SLOTS: usize = 4;
 /// The stack that copies run on when a coroutine's home is the slot that is running.
 const SCRATCH_SIZE: usize = 64 * 1024;
 
+/// Bytes at the top of a stack that `arch::prepare` may write to.
+const FIRST_BYTES: usize = 256;
+
 /// Stack tops are staggered by one cache line from slot to slot: with page-aligned tops the hot
 /// ends of all stacks fall into the same few cache sets (215 ns against 132 ns a switch with
 /// 1,000 hot slots).
 const STAGGER: usize = 64;
 
-/// Depth marks: words at this depth below the stack top that a deep excursion overwrites. Pages
-/// deeper than this are given back once the excursion is over.
-const MARK_DEPTH: usize = 64 * 1024;
-const MARK_COUNT: usize = 8;
-const MARK_STRIDE: usize = 512;
-const MARK: usize = 0x5EED_57AC_ED9E_0001_u64 as usize;
+/// Bytes at the top of a stack whose pages are kept. Deeper ones are given back once a deep excursion
+/// is over.
+const KEPT: usize = 64 * 1024;
+
+/// Where an excursion is looked for: so many words, in so many bytes below what is kept. A word is
+/// zero in a page that was not written to, and looking at it commits no memory. Many words and far
+/// apart, since frames may have large holes: arrays that were not used.
+const PROBES: usize = 64;
+const PROBED: usize = 32 * 1024;
 
 /// Sizes of an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Bytes for the C stack of a slot; rounded up to whole pages, so that its top is aligned.
     pub stack_size: usize,
+    /// Bytes to go down to for the stack of a slot that an arena needs and that cannot be mapped
+    /// with `stack_size`; the same as that for not at all.
+    pub least_stack_size: usize,
     /// Bytes for the data area of a slot.
     pub data_size: usize,
     /// The most slots that are mapped.
@@ -44,27 +57,44 @@ impl Default for Config {
     /// 64 slots of 8 MiB: address space, not memory. The size is that of a usual main thread, so
     /// code that recurses in C goes as deep in a coroutine as outside.
     fn default() -> Self {
-        Self { stack_size: 8 << 20, data_size: 64 << 10, slots: 64 }
+        let stack_size = 8 << 20;
+        Self { stack_size, least_stack_size: stack_size, data_size: 64 << 10, slots: 64 }
     }
 }
 
 impl Config {
     /// The smallest stack that is accepted.
-    pub const MIN_STACK_SIZE: usize = 2 * MARK_DEPTH;
+    pub const MIN_STACK_SIZE: usize = 128 * 1024;
+
+    /// The largest stack that is accepted.
+    pub const MAX_STACK_SIZE: usize = 1 << 30;
+
+    /// The fewest slots that an arena works with: it maps them however scarce address space is.
+    pub const MIN_SLOTS: usize = MIN_SLOTS;
+
+    /// The most slots that are accepted.
+    pub const MAX_SLOTS: usize = 16_384;
 
     fn checked(self) -> io::Result<Self> {
         let invalid = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        if self.stack_size < Self::MIN_STACK_SIZE || self.stack_size > 1 << 30 {
+        let sizes = Self::MIN_STACK_SIZE..=Self::MAX_STACK_SIZE;
+        if !sizes.contains(&self.stack_size) || !sizes.contains(&self.least_stack_size) {
             return invalid("stack size must lie between 128 KiB and 1 GiB");
         }
         if self.data_size < 16 << 10 || self.data_size > 1 << 30 {
             return invalid("data size must lie between 16 KiB and 1 GiB");
         }
-        if self.slots < MIN_SLOTS || self.slots > 16_384 {
+        if self.slots < Self::MIN_SLOTS || self.slots > Self::MAX_SLOTS {
             return invalid("there must be 4 to 16384 stack slots");
         }
-        let stack_size = self.stack_size.next_multiple_of(rustix::param::page_size());
-        Ok(Self { stack_size, ..self })
+        let page = rustix::param::page_size();
+        // Large pages leave room for the probes, too.
+        let whole_pages = |size: usize| size.next_multiple_of(page).max(KEPT + PROBED + 2 * page);
+        Ok(Self {
+            stack_size: whole_pages(self.stack_size),
+            least_stack_size: whole_pages(self.least_stack_size.min(self.stack_size)),
+            ..self
+        })
     }
 }
 
@@ -93,6 +123,19 @@ pub trait Hooks {
     ///
     /// Called by the arena only.
     unsafe fn moved_in(co: &Coroutine, low: *mut u8, high: *mut u8, shift: isize);
+
+    /// Composes the message about a stack that has run into its guard. The process ends after it,
+    /// unless somebody else handles the signal.
+    ///
+    /// # Safety
+    ///
+    /// Called by the fault handler, on a stack of its own of which some 4 KiB may be used, in the
+    /// middle of anything: nothing may be called that allocates, locks or is not reentrant.
+    unsafe fn overflowed(overflow: &Overflow<'_>, message: &mut Message) {
+        message.text("stack overflow in a coroutine with a stack of ");
+        message.decimal(overflow.high - overflow.low);
+        message.text(" bytes\n");
+    }
 }
 
 /// A home: where the stack and the data area of a slot meet, and where the data area ends.
@@ -109,69 +152,77 @@ pub struct Home {
 struct Slot {
     mapping: Mapping,
     middle: *mut u8,
-    /// Whose bytes lie here; null for nobody's.
-    occupant: *const Coroutine,
-    pinned: bool,
+    /// Whose bytes lie here, where the fault handler sees it.
+    record: &'static Record,
+    /// Whom not to move; null for nobody.
+    pinned: *const Coroutine,
     /// Whether the free list names this slot. The list is checked when it is read: a slot that
     /// got an occupant back meanwhile is passed over.
     listed_free: bool,
-    /// Which depth mark is looked at next.
-    next_mark: usize,
+    /// Pages below this are given back.
+    kept: *mut u8,
+    /// Which probe is looked at next.
+    next_probe: usize,
 }
 
 impl Slot {
-    fn new(index: usize, config: &Config) -> io::Result<Self> {
-        let mapping = Mapping::new(config.stack_size + config.data_size)?;
+    fn new(
+        index: usize,
+        stack_size: usize,
+        data_size: usize,
+        record: &'static Record,
+        report: &'static Report,
+    ) -> io::Result<Self> {
+        let mapping = Mapping::new(stack_size + data_size)?;
         let stagger = index * STAGGER % 4096;
         // SAFETY: the stack size is smaller than the mapping, the stagger smaller than the stack.
-        let middle = unsafe { mapping.low().add(config.stack_size - stagger) };
-        let slot = Self {
+        let middle = unsafe { mapping.low().add(stack_size - stagger) };
+        record.set(mapping.guard(), mapping.low(), middle, report);
+        let page = rustix::param::page_size();
+        let kept = middle.map_addr(|middle| (middle - KEPT) / page * page);
+        debug_assert!(kept as usize - PROBED >= mapping.low() as usize);
+        Ok(Self {
             mapping,
             middle,
-            occupant: ptr::null(),
-            pinned: false,
+            record,
+            pinned: ptr::null(),
             listed_free: false,
-            next_mark: 0,
-        };
-        // SAFETY: nobody runs in a slot that was just mapped.
-        unsafe { slot.set_marks() };
-        Ok(slot)
+            kept,
+            next_probe: 0,
+        })
     }
 
-    fn mark(&self, index: usize) -> *mut usize {
-        debug_assert!(index < MARK_COUNT);
-        let offset = MARK_DEPTH - index * MARK_STRIDE;
-        // SAFETY: a stack is at least twice MARK_DEPTH deep, so the address lies in it; it is a
-        // multiple of 64 away from `middle`, hence aligned.
-        unsafe { self.middle.sub(offset).cast() }
+    #[inline]
+    fn stack_size(&self) -> usize {
+        self.middle as usize - self.mapping.low() as usize
     }
 
-    /// # Safety
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.record.occupant().is_null()
+    }
+
+    /// Gives deep pages back if the stack has been used deeper than what is kept.
     ///
-    /// No stack in use reaches down to the marks.
-    unsafe fn set_marks(&self) {
-        for index in 0..MARK_COUNT {
-            // SAFETY: the mark lies in this mapping, below any stack in use.
-            unsafe { self.mark(index).write(MARK) };
-        }
-    }
-
-    /// Gives deep pages back if the stack has been used as deep as the marks.
-    ///
-    /// One mark is looked at per call, in turn: one load on the paths that every coroutine takes.
-    /// An excursion overwrites nearly all of them, so its pages are given back within a few
-    /// calls.
+    /// One word is looked at per call, in turn: one load on the paths that every coroutine takes.
+    /// An excursion leaves few of them zero, so its pages are given back within a few calls. (Not
+    /// under valgrind, to which a look below a stack is an error.)
     ///
     /// # Safety
     ///
-    /// Nothing of value lies in this slot's stack deeper than MARK_DEPTH below its top.
+    /// Nothing of value lies in this slot's stack deeper than KEPT below its top.
     #[inline]
     unsafe fn trim(&mut self) {
-        let index = self.next_mark;
-        self.next_mark = (index + 1) % MARK_COUNT;
-        // SAFETY: the mark lies in this mapping, see `mark`.
-        if unsafe { self.mark(index).read() } != MARK {
-            // SAFETY: as the caller guarantees; the marks themselves end above the range.
+        let index = self.next_probe;
+        // Odd, so that all have their turn; large, so that the next is far away.
+        self.next_probe = (index + 37) % PROBES;
+        // Not all at the same distance from each other, as frames in a recursion are.
+        let stride = PROBED / PROBES;
+        let offset = index * stride + index * 40 % stride + size_of::<usize>();
+        // SAFETY: the offset is a multiple of 8 and at most PROBED, which the stack extends
+        // below `kept`.
+        if unsafe { self.kept.sub(offset).cast::<usize>().read() } != 0 {
+            // SAFETY: as the caller guarantees.
             unsafe { self.give_back() };
         }
     }
@@ -181,11 +232,8 @@ impl Slot {
     /// As for `trim`.
     #[cold]
     unsafe fn give_back(&mut self) {
-        // SAFETY: the caller guarantees that nothing of value lies below the marks.
-        unsafe {
-            self.mapping.discard_below(self.mark(0).cast());
-            self.set_marks();
-        }
+        // SAFETY: the caller guarantees that nothing of value lies there.
+        unsafe { self.mapping.discard_below(self.kept) };
     }
 }
 
@@ -202,6 +250,8 @@ struct Exchange {
 /// Methods that switch or copy take `*mut Self` so that no Rust borrow is alive meanwhile.
 pub struct Arena<H: Hooks> {
     config: Config,
+    /// Given back before the slots they stand for are unmapped.
+    records: Records,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// The next slot to look at for a victim.
@@ -210,27 +260,43 @@ pub struct Arena<H: Hooks> {
     left: u32,
     scratch: Option<Mapping>,
     exchange: Exchange,
+    /// Whether valgrind watches.
+    watched: bool,
     hooks: PhantomData<H>,
 }
 
 impl<H: Hooks> Arena<H> {
+    const REPORT: Report = H::overflowed;
+
     /// An arena without slots yet: they are mapped as they are wanted.
     pub fn new(config: Config) -> io::Result<Self> {
         Ok(Self {
             config: config.checked()?,
+            records: Records::new(),
             slots: Vec::new(),
             free: Vec::new(),
             clock: 0,
             left: NO_SLOT,
             scratch: None,
             exchange: Exchange { to: ptr::null(), keep_from: false, arg: 0 },
+            watched: valgrind::is_running(),
             hooks: PhantomData,
         })
     }
 
-    /// The sizes this arena was made with.
+    /// The sizes that slots are mapped with.
     pub fn config(&self) -> Config {
         self.config
+    }
+
+    /// Changes the sizes for slots that are mapped from now on. Those there are stay.
+    ///
+    /// # Errors
+    ///
+    /// InvalidInput for sizes out of range.
+    pub fn set_config(&mut self, config: Config) -> io::Result<()> {
+        self.config = config.checked()?;
+        Ok(())
     }
 
     /// Slots mapped so far.
@@ -264,11 +330,17 @@ impl<H: Hooks> Arena<H> {
             None => unsafe { self.make_room(running)? },
         };
         let slot = &mut self.slots[index as usize];
-        debug_assert!(slot.occupant.is_null());
-        slot.occupant = co;
+        debug_assert!(slot.is_empty());
+        slot.record.set_occupant(co);
         co.slot.set(index);
-        let stack_size = slot.middle as usize - slot.mapping.low() as usize;
-        let home = Home { middle: slot.middle, data_end: slot.mapping.high(), stack_size };
+        let home = Home {
+            middle: slot.middle,
+            data_end: slot.mapping.high(),
+            stack_size: slot.stack_size(),
+        };
+        if self.watched {
+            valgrind::make_writable(slot.middle.wrapping_sub(FIRST_BYTES), FIRST_BYTES);
+        }
         // SAFETY: the slot is nobody's, so the memory below its top is unused.
         co.sp.set(unsafe { arch::prepare(slot.middle, entry) });
         Ok(home)
@@ -278,7 +350,7 @@ impl<H: Hooks> Arena<H> {
         while let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             slot.listed_free = false;
-            if slot.occupant.is_null() {
+            if slot.is_empty() {
                 return Some(index);
             }
         }
@@ -288,29 +360,71 @@ impl<H: Hooks> Arena<H> {
     /// Maps another slot or empties one, and returns its index.
     #[cold]
     unsafe fn make_room(&mut self, running: &Coroutine) -> io::Result<u32> {
-        if self.slots.len() < self.config.slots {
-            match Slot::new(self.slots.len(), &self.config) {
-                Ok(slot) => {
-                    self.slots.push(slot);
-                    // A release must not allocate.
-                    self.free.reserve(self.slots.len());
-                    return Ok(self.slots.len() as u32 - 1);
-                }
-                // Address space is scarce: go on with the slots there are.
-                Err(_) if self.slots.len() >= MIN_SLOTS => {}
-                Err(error) => return Err(error),
-            }
+        if let Some(index) = self.grow()? {
+            return Ok(index);
         }
         for _ in 0..self.slots.len() {
             self.clock = (self.clock + 1) % self.slots.len();
             let index = self.clock;
-            if !self.slots[index].pinned && index as u32 != running.slot.get() {
+            if self.slots[index].pinned.is_null() && index as u32 != running.slot.get() {
                 // SAFETY: the occupant is not the running coroutine, so it is suspended.
                 unsafe { self.evict(index) };
                 return Ok(index as u32);
             }
         }
         Err(io::Error::new(io::ErrorKind::OutOfMemory, "all stack slots are pinned"))
+    }
+
+    /// Maps another slot if there may be more, and returns its index.
+    fn grow(&mut self) -> io::Result<Option<u32>> {
+        let index = self.slots.len();
+        let Config { stack_size, data_size, slots, .. } = self.config;
+        let needed = index < MIN_SLOTS;
+        let extent = Mapping::extent(stack_size + data_size);
+        if index >= slots || (!needed && !limits::leave_room_for(extent)) {
+            return Ok(None);
+        }
+        fault::prepare()?;
+        match self.map(index, stack_size) {
+            Ok(slot) => self.slots.push(slot),
+            // Address space is scarce. Go on with the slots there are.
+            Err(_) if !needed => return Ok(None),
+            Err(error) => self.map_least(error)?,
+        }
+        // A release must not allocate.
+        self.free.reserve(self.slots.len());
+        Ok(Some(index as u32))
+    }
+
+    fn map(&mut self, index: usize, stack_size: usize) -> io::Result<Slot> {
+        let record = self.records.at(index);
+        Slot::new(index, stack_size, self.config.data_size, record, &Self::REPORT)
+    }
+
+    /// Maps what is missing of the least number of slots, with smaller stacks. All at once, so that
+    /// the first does not take what the last would need.
+    #[cold]
+    fn map_least(&mut self, mut error: io::Error) -> io::Result<()> {
+        let Config { mut stack_size, least_stack_size, .. } = self.config;
+        let first = self.slots.len();
+        while stack_size > least_stack_size {
+            let half = (stack_size / 2).next_multiple_of(rustix::param::page_size());
+            stack_size = half.max(least_stack_size);
+            let made: io::Result<Vec<Slot>> =
+                (first..MIN_SLOTS).map(|index| self.map(index, stack_size)).collect();
+            match made {
+                Ok(made) => {
+                    self.slots.extend(made);
+                    for index in (first + 1..MIN_SLOTS).rev() {
+                        self.slots[index].listed_free = true;
+                        self.free.push(index as u32);
+                    }
+                    return Ok(());
+                }
+                Err(failure) => error = failure,
+            }
+        }
+        Err(error)
     }
 
     /// Copies the occupant of a slot, if any, to the heap.
@@ -320,7 +434,8 @@ impl<H: Hooks> Arena<H> {
     /// The occupant must be suspended.
     unsafe fn evict(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        let occupant = std::mem::replace(&mut slot.occupant, ptr::null());
+        let occupant = slot.record.occupant();
+        slot.record.set_occupant(ptr::null());
         if occupant.is_null() {
             return;
         }
@@ -333,17 +448,22 @@ impl<H: Hooks> Arena<H> {
             let high = H::used_end(co);
             co.store_copy(low, high as usize - low as usize);
             H::moved_out(co, low, high, co.copy_shift());
-            slot.trim();
+            if !self.watched {
+                slot.trim();
+            }
         }
     }
 
     /// Copies `co` home. Its slot must be empty and not running.
     unsafe fn restore(&mut self, co: &Coroutine) {
-        let slot = &mut self.slots[co.slot.get() as usize];
-        debug_assert!(slot.occupant.is_null());
-        slot.occupant = co;
+        let slot = &self.slots[co.slot.get() as usize];
+        debug_assert!(slot.is_empty());
+        slot.record.set_occupant(co);
         let low = co.sp.get();
         let len = co.copied_bytes();
+        if self.watched {
+            valgrind::make_writable(low, len);
+        }
         // SAFETY: the copy holds `len` bytes that were taken from `low` of this slot, which holds
         // nothing of value now.
         unsafe {
@@ -428,17 +548,24 @@ impl<H: Hooks> Arena<H> {
     }
 
     /// Keeps a coroutine's bytes where they are when room has to be made. They are copied only for
-    /// one that had its home in the same slot before and comes back to it.
+    /// one that had its home in the same slot before and comes back to it. Of several in one slot
+    /// the last counts.
     pub fn pin(&mut self, co: &Coroutine) {
-        if co.has_home() {
-            self.slots[co.slot.get() as usize].pinned = true;
+        if let Some(slot) = self.slots.get_mut(co.slot.get() as usize) {
+            slot.pinned = co;
         }
     }
 
     /// Undoes `pin`.
     pub fn unpin(&mut self, co: &Coroutine) {
-        if co.has_home() {
-            self.slots[co.slot.get() as usize].pinned = false;
+        self.unpin_in(co.slot.get(), co);
+    }
+
+    fn unpin_in(&mut self, index: u32, co: &Coroutine) {
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && ptr::eq(slot.pinned, co)
+        {
+            slot.pinned = ptr::null();
         }
     }
 
@@ -450,6 +577,7 @@ impl<H: Hooks> Arena<H> {
     pub unsafe fn release(&mut self, co: &Coroutine) {
         let index = co.slot.replace(NO_SLOT);
         if co.is_evicted() {
+            self.unpin_in(index, co);
             co.drop_copy();
         } else if index != NO_SLOT {
             // SAFETY: passed on from the caller.
@@ -468,24 +596,28 @@ impl<H: Hooks> Arena<H> {
         let index = co.slot.replace(NO_SLOT);
         debug_assert_ne!(index, NO_SLOT);
         self.left = index;
-        // SAFETY: the outermost function lies far above the depth marks.
+        // SAFETY: the outermost function lies at the top.
         unsafe { self.vacate(index, co) };
     }
 
     /// # Safety
     ///
-    /// `co` is the resident occupant, and its bytes deeper than the marks are of no value.
+    /// `co` is the resident occupant, and its bytes deeper than KEPT are of no value.
     unsafe fn vacate(&mut self, index: u32, co: &Coroutine) {
         let slot = &mut self.slots[index as usize];
-        debug_assert_eq!(slot.occupant, ptr::from_ref(co));
-        slot.occupant = ptr::null();
-        slot.pinned = false;
+        debug_assert_eq!(slot.record.occupant(), ptr::from_ref(co));
+        slot.record.set_occupant(ptr::null());
+        if ptr::eq(slot.pinned, co) {
+            slot.pinned = ptr::null();
+        }
         if !slot.listed_free {
             slot.listed_free = true;
             self.free.push(index);
         }
-        // SAFETY: passed on from the caller.
-        unsafe { slot.trim() };
+        if !self.watched {
+            // SAFETY: passed on from the caller.
+            unsafe { slot.trim() };
+        }
     }
 }
 

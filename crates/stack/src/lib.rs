@@ -4,9 +4,9 @@
 //!
 //! ```text
 //!   low addresses                                              high addresses
-//!   +-------+----------------------------------+-----------------------------+
-//!   | guard |  ........  <- C stack grows down  | data area grows up -> .....  |
-//!   +-------+----------------------------------+-----------------------------+
+//!   +-------+----------------------------------+---------------------+-------+
+//!   | guard |  ........  <- C stack grows down  | data area grows ->  | guard |
+//!   +-------+----------------------------------+---------------------+-------+
 //!                                            middle
 //! ```
 //!
@@ -19,14 +19,22 @@
 //! The data area is there for whoever builds on this crate: the Python layer puts the
 //! interpreter's frame stack into it, so that frames travel with the C stack in one copy.
 //!
+//! A stack that runs into its guard ends the process, as any stack would, but not without a message
+//! that says what happened, see `fault`.
+//!
 //! Nothing here knows about Python. The crate moves bytes and swaps stack pointers; what else
 //! has to follow (pointers into a moved range) is the business of [`Hooks`].
 
 mod arch;
 mod arena;
 mod coroutine;
+mod fault;
+mod guards;
+mod limits;
 mod mapping;
+mod valgrind;
 
 pub use arch::{Entry, switch};
 pub use arena::{Arena, Config, Home, Hooks};
 pub use coroutine::Coroutine;
+pub use fault::{Message, Overflow};

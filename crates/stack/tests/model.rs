@@ -39,7 +39,11 @@ enum Step {
     Settle(usize),
     /// Take one's stack away.
     GiveUp(usize),
+    /// Pin one, and unpin the one that was.
     Pin(usize),
+    Unpin,
+    /// Map further slots with so many 16 KiB of stack beyond the least, and have so many.
+    Resize(usize, usize),
 }
 
 const COUNT: usize = 12;
@@ -65,6 +69,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..COUNT).prop_map(Step::Settle),
         1 => (0..COUNT).prop_map(Step::GiveUp),
         1 => (0..COUNT).prop_map(Step::Pin),
+        1 => Just(Step::Unpin),
+        1 => (0..8_usize, 4..10_usize).prop_map(|(size, slots)| Step::Resize(size, slots)),
     ]
 }
 
@@ -178,7 +184,7 @@ impl Keeper {
     }
 }
 
-/// Overwrites the depth marks.
+/// Goes far deeper than the stack is kept.
 #[inline(never)]
 fn excursion(levels: usize) -> u64 {
     let block = [levels as u64; 128];
@@ -208,7 +214,10 @@ struct Driver {
     board: Rc<Board>,
     all: Vec<(Rc<Co>, State)>,
     seeds: u64,
-    pinned: usize,
+    /// Two slots stay to share beside the pinned one and the running one.
+    pinned: Option<Rc<Co>>,
+    /// The most slots there may be, by any of the configurations so far.
+    most_slots: usize,
     /// Ended or given up; a stack that was given up may name others.
     graves: Vec<Rc<Co>>,
 }
@@ -218,7 +227,15 @@ impl Driver {
         let board = Rc::new(Board::default());
         let all = (0..COUNT).map(|i| (keeper(&board, i as u64), State::Fresh)).collect();
         let rig = Rig::new(Config { slots, ..SMALL });
-        Self { rig, board, all, seeds: COUNT as u64, pinned: 0, graves: Vec::new() }
+        Self {
+            rig,
+            board,
+            all,
+            seeds: COUNT as u64,
+            pinned: None,
+            most_slots: slots,
+            graves: Vec::new(),
+        }
     }
 
     /// Puts a fresh coroutine in the place of one that is over.
@@ -266,18 +283,32 @@ impl Driver {
                 self.replace(who);
             }
             Step::Pin(who) => {
-                // Two slots stay to share beside the pinned one and the running one.
-                if self.pinned == 0 && self.all[who].1 == State::Parked {
-                    self.rig.arena().pin(&self.all[who].0.co);
-                    self.pinned += 1;
+                if self.all[who].1 == State::Parked {
+                    self.unpin();
+                    let co = Rc::clone(&self.all[who].0);
+                    self.rig.arena().pin(&co.co);
+                    self.pinned = Some(co);
                 }
+            }
+            Step::Unpin => self.unpin(),
+            Step::Resize(size, slots) => {
+                let stack_size = SMALL.stack_size + size * (16 << 10);
+                let config = Config { stack_size, least_stack_size: stack_size, slots, ..SMALL };
+                self.rig.arena().set_config(config).expect("sizes in range");
+                self.most_slots = self.most_slots.max(slots);
             }
         }
     }
 
+    fn unpin(&mut self) {
+        if let Some(co) = self.pinned.take() {
+            self.rig.arena().unpin(&co.co);
+        }
+    }
+
     /// No two residents in one home; sizes that fit the state.
-    fn check(&self, slots: usize) {
-        assert!(self.rig.arena().mapped_slots() <= slots);
+    fn check(&self) {
+        assert!(self.rig.arena().mapped_slots() <= self.most_slots);
         let mut homes = Vec::new();
         for (co, state) in &self.all {
             assert_eq!(co.co.has_home(), *state != State::Fresh);
@@ -296,8 +327,18 @@ impl Driver {
     }
 }
 
+/// 500 histories, or as many as PROPTEST_CASES says.
+fn config() -> ProptestConfig {
+    let chosen = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig {
+        cases: chosen.unwrap_or(500),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(config())]
 
     #[test]
     fn everybody_finds_what_it_left(
@@ -307,7 +348,7 @@ proptest! {
         let mut driver = Driver::new(slots);
         for step in &steps {
             driver.take(step);
-            driver.check(slots);
+            driver.check();
         }
         for who in 0..COUNT {
             driver.take(&Step::Tell(who, Command::Check, who));

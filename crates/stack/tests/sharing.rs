@@ -249,6 +249,53 @@ fn pinning_one_without_a_home_does_nothing() {
 }
 
 #[test]
+fn a_pin_ends_with_whom_it_was_for_wherever_that_is() {
+    let rig = Rig::new(SMALL);
+    let first = keeper(0);
+    rig.switch(&first, 0);
+    let mut others = vec![Rc::clone(&first)];
+    // The first goes, another one comes into its home and is pinned, and goes for the first.
+    let pinned = loop {
+        let co = keeper(others.len() as u64);
+        rig.switch(&co, 0);
+        if co.middle() == first.middle() {
+            break co;
+        }
+        others.push(co);
+    };
+    rig.arena().pin(&pinned.co);
+    rig.switch(&first, 0);
+    assert!(pinned.co.is_evicted());
+    rig.release(&pinned);
+    let all: Vec<_> = (100..110).map(keeper).collect();
+    for co in &all {
+        rig.switch(co, 0);
+    }
+    assert!(first.co.is_evicted());
+}
+
+#[test]
+fn unpinning_one_leaves_another_s_pin() {
+    let rig = Rig::new(SMALL);
+    let mut all = Vec::new();
+    let (a, b) = two_in_one_slot(&rig, &mut all);
+    let (here, away) = if a.co.is_evicted() { (b, a) } else { (a, b) };
+    rig.arena().pin(&here.co);
+    rig.arena().unpin(&away.co);
+    let more: Vec<_> = (200..210).map(keeper).collect();
+    for co in &more {
+        rig.switch(co, 0);
+    }
+    assert!(!here.co.is_evicted());
+    rig.arena().unpin(&here.co);
+    let more: Vec<_> = (300..310).map(keeper).collect();
+    for co in &more {
+        rig.switch(co, 0);
+    }
+    assert!(here.co.is_evicted());
+}
+
+#[test]
 fn when_every_slot_is_pinned_the_next_start_fails() {
     let rig = Rig::new(SMALL);
     let all: Vec<_> = (0..4).map(keeper).collect();

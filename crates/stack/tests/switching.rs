@@ -108,7 +108,7 @@ fn stacks_are_aligned_as_the_calling_convention_says() {
     struct Aligned([u8; 16]);
     // Tops of all slots, which are staggered, and a size that is no multiple of anything.
     for stack_size in [128 << 10, (128 << 10) + 8, (1 << 20) + 4097] {
-        let rig = Rig::new(Config { stack_size, data_size: (16 << 10) + 3, slots: 80 });
+        let rig = Rig::new(Config { stack_size, data_size: (16 << 10) + 3, slots: 80, ..SMALL });
         let mut parked = Vec::new();
         for _ in 0..80 {
             let co = Co::new(|rig, _| {

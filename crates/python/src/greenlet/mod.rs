@@ -10,6 +10,8 @@ pub mod exceptions;
 mod inspect;
 pub mod methods;
 pub mod object;
+pub mod overflow;
+pub mod stacks;
 pub mod switch;
 pub mod thread;
 pub mod trace;
@@ -36,6 +38,7 @@ fn getcurrent(py: Python<'_>) -> PyResult<Py<PyAny>> {
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    stacks::register(module)?;
     exceptions::register(module)?;
     inspect::register(module)?;
     types::register(module)?;

@@ -3,7 +3,7 @@
 use super::asyncio;
 use super::thread::Thread;
 use crate::pystate::{self, PyState, Shift};
-use greenloop_stack::{Coroutine, Hooks};
+use greenloop_stack::{Coroutine, Hooks, Message, Overflow};
 use pyo3::ffi;
 use std::cell::Cell;
 use std::mem::offset_of;
@@ -263,5 +263,13 @@ impl Hooks for FrameHooks {
         let shift = Shift { low: low as usize, high: high as usize, by };
         // SAFETY: as above; the arena calls this at the right moment.
         unsafe { pystate::moved_in(&PyGreenlet::of_coroutine(co).py, shift) }
+    }
+
+    unsafe fn overflowed(overflow: &Overflow<'_>, message: &mut Message) {
+        // SAFETY: as above; called in the thread whose greenlet it is.
+        unsafe {
+            let greenlet = overflow.coroutine.map(|co| PyGreenlet::of_coroutine(co));
+            super::overflow::describe(overflow, greenlet, message);
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::coverage;
 use super::exceptions;
 use super::methods::{ensure_run, other_thread_error};
 use super::object::{Next, Payload, PyGreenlet, Status};
+use super::stacks;
 use super::thread::Thread;
 use super::trace;
 use crate::errors::{raise, set_memory_error, take_raised};
@@ -359,7 +360,7 @@ unsafe fn settle(
 #[cold]
 #[inline(never)]
 fn memory_error(error: &std::io::Error) -> Payload {
-    set_memory_error(&format!("no stack for a greenlet: {error}"));
+    set_memory_error(&stacks::no_stack(error));
     Payload::Throw(take_raised())
 }
 

@@ -3,11 +3,12 @@
 use super::asyncio::ThreadAsyncio;
 use super::cxx::Exceptions;
 use super::object::{FrameHooks, Payload, PyGreenlet, Status};
+use super::stacks;
 use super::types;
 use crate::hub::HubObject;
 use crate::hub::methods::is_hub;
 use crate::pystate::ThreadState;
-use greenloop_stack::{Arena, Config};
+use greenloop_stack::Arena;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -103,7 +104,7 @@ impl Thread {
 
     #[cold]
     fn create(py: Python<'_>) -> PyResult<&'static Thread> {
-        let arena = Arena::new(stack_config()?)
+        let arena = Arena::new(stacks::config())
             .map_err(|error| PyMemoryError::new_err(format!("stack slots: {error}")))?;
         // SAFETY: the GIL is held, so there is a thread state.
         let state = ThreadState::new(unsafe { ffi::PyThreadState_Get() });
@@ -418,26 +419,4 @@ unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
         ffi::Py_DECREF(current.cast());
         ffi::Py_DECREF(main.cast());
     }
-}
-
-/// Sizes of stack slots: the defaults, or what `GREENLOOP_STACK_SIZE` (bytes) and
-/// `GREENLOOP_STACK_SLOTS` ask for.
-fn stack_config() -> PyResult<Config> {
-    let mut config = Config::default();
-    let number = |name: &str| -> PyResult<Option<usize>> {
-        match std::env::var(name) {
-            Err(std::env::VarError::NotPresent) => Ok(None),
-            Ok(text) => text.trim().parse().map(Some).map_err(|_| {
-                PyRuntimeError::new_err(format!("{name} must be a whole number, not {text:?}"))
-            }),
-            Err(error) => Err(PyRuntimeError::new_err(format!("{name}: {error}"))),
-        }
-    };
-    if let Some(bytes) = number("GREENLOOP_STACK_SIZE")? {
-        config.stack_size = bytes.next_multiple_of(4096);
-    }
-    if let Some(slots) = number("GREENLOOP_STACK_SLOTS")? {
-        config.slots = slots;
-    }
-    Ok(config)
 }

@@ -10,6 +10,8 @@
 //! frees, because it has no previous chunk.
 
 pub mod asyncio;
+#[cfg(not(Py_3_14))]
+mod c_recursion;
 #[cfg(Py_3_14)]
 mod c_stack;
 mod datastack;
@@ -208,18 +210,6 @@ impl PyState {
         // SAFETY: passed on from the caller.
         unsafe { self.versioned.top_frame(shift) }
     }
-}
-
-/// The stack that CPython's limits of recursion are made for: a usual main thread's.
-#[cfg(not(Py_3_14))]
-const USUAL_STACK: usize = 8 << 20;
-
-/// A limit of C recursion, scaled down to a smaller stack. From 3.14 on CPython looks at the stack
-/// pointer and does not count.
-#[cfg(not(Py_3_14))]
-fn scaled(limit: i32, stack_size: usize) -> i32 {
-    let share = stack_size.min(USUAL_STACK) as i64;
-    i32::try_from(i64::from(limit) * share / USUAL_STACK as i64).unwrap_or(limit)
 }
 
 /// What `sys.settrace` or its equivalent in C has set for the thread: borrowed, may be null.

@@ -1,8 +1,9 @@
 //! CPython 3.11: the current frame is found through `cframe`, a chain on the C stack that also
 //! says whether to trace; one counter bounds Python and C recursion.
 
+use super::c_recursion::{USUAL_STACK, scaled};
 use super::layout;
-use super::{Shift, ThreadState, field, scaled};
+use super::{Shift, ThreadState, field};
 use greenloop_stack::Home;
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
@@ -33,10 +34,13 @@ impl Versioned {
         // All zero: no current frame and no previous cframe.
         self.cframe.set(self.root_cframe.get().cast());
         // One counter bounds both kinds of recursion: on a stack smaller than usual the greenlet
-        // starts with a part of it used up.
+        // starts with a part of it used up. Whoever has raised the limit beyond what is safe on a
+        // usual stack gets the same share of a smaller one.
         // SAFETY: a field of the running thread's state.
         let limit: i32 = unsafe { *ts.at(layout::TS_RECURSION_LIMIT) };
-        self.depth.set(limit - scaled(limit, home.stack_size));
+        let size = home.stack_size;
+        let share = i64::from(limit) * size.min(USUAL_STACK) as i64 / USUAL_STACK as i64;
+        self.depth.set(limit - scaled(limit, size).max(share as i32));
     }
 
     /// # Safety

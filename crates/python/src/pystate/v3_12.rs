@@ -1,8 +1,9 @@
 //! CPython 3.12: the current frame is found through `cframe`, a chain on the C stack; C
 //! recursion is counted on its own.
 
+use super::c_recursion::scaled;
 use super::layout;
-use super::{Shift, ThreadState, field, scaled};
+use super::{Shift, ThreadState, field};
 use greenloop_stack::Home;
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;

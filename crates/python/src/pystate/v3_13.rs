@@ -1,7 +1,8 @@
 //! CPython 3.13: the current frame is in the thread state; C recursion is counted on its own.
 
+use super::c_recursion::scaled;
 use super::layout;
-use super::{Shift, ThreadState, scaled};
+use super::{Shift, ThreadState};
 use greenloop_stack::Home;
 use std::cell::Cell;
 use std::ptr;

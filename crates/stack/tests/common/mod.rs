@@ -2,16 +2,18 @@
 
 #![allow(dead_code, reason = "each test file uses its own subset")]
 
-use greenloop_stack::{Arena, Config, Coroutine, Home, Hooks};
+use greenloop_stack::{Arena, Config, Coroutine, Home, Hooks, Message, Overflow};
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::{Command, Output};
 use std::ptr;
 use std::rc::Rc;
 
 /// Small slots, as few as may be: every test that parks four coroutines shares them.
-pub const SMALL: Config = Config { stack_size: 128 << 10, data_size: 16 << 10, slots: 4 };
+pub const SMALL: Config =
+    Config { stack_size: 128 << 10, least_stack_size: 128 << 10, data_size: 16 << 10, slots: 4 };
 
 /// Where a body goes on when it is over: the coroutine, and what its `switch` returns.
 pub type Next = (Rc<Co>, usize);
@@ -81,6 +83,14 @@ impl Hooks for TestHooks {
 
     unsafe fn moved_in(co: &Coroutine, low: *mut u8, high: *mut u8, shift: isize) {
         Self::note(co, false, low, high, shift);
+    }
+
+    unsafe fn overflowed(overflow: &Overflow<'_>, message: &mut Message) {
+        message.text("stack overflow in ");
+        message.address(overflow.coroutine.map_or(0, |co| ptr::from_ref(co) as usize), 16);
+        message.text(" of ");
+        message.decimal(overflow.high - overflow.low);
+        message.text(" bytes\n");
     }
 }
 
@@ -248,4 +258,20 @@ pub fn mix(seed: u64, index: u64) -> u64 {
     let mut word = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index.wrapping_add(0x5851_F42D);
     word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     word ^ (word >> 27)
+}
+
+/// Runs the test of this name in a process of its own, alone, and returns how that ended. In that
+/// process there is none to return.
+pub fn child(name: &str) -> Option<Output> {
+    const MARK: &str = "GREENLOOP_STACK_TEST_CHILD";
+    if std::env::var_os(MARK).is_some() {
+        return None;
+    }
+    let program = std::env::current_exe().expect("the test binary");
+    let output = Command::new(program)
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(MARK, "1")
+        .output()
+        .expect("the test binary runs");
+    Some(output)
 }
