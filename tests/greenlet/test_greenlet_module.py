@@ -155,5 +155,7 @@ def test_trash_nesting_belongs_to_the_greenlet() -> None:
     for _ in range(5):
         chain = (chain,)
     del chain
-    assert inside == [(5, 0)]
+    ((depth, depth_in_another),) = inside
+    assert depth >= 5
+    assert depth_in_another == 0
     assert nesting() == 0
