@@ -63,6 +63,9 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
     });
     match minor {
         11 => wanted.extend([
+            ("TS_DICT", "offsetof(PyThreadState, dict)"),
+            ("TS_ON_DELETE", "offsetof(PyThreadState, on_delete)"),
+            ("TS_ON_DELETE_DATA", "offsetof(PyThreadState, on_delete_data)"),
             ("TS_CFRAME", "offsetof(PyThreadState, cframe)"),
             ("TS_ROOT_CFRAME", "offsetof(PyThreadState, root_cframe)"),
             ("TS_RECURSION_REMAINING", "offsetof(PyThreadState, recursion_remaining)"),
@@ -74,6 +77,9 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
             ("CFRAME_SIZE", "sizeof(_PyCFrame)"),
         ]),
         12 => wanted.extend([
+            ("TS_DICT", "offsetof(PyThreadState, dict)"),
+            ("TS_ON_DELETE", "offsetof(PyThreadState, on_delete)"),
+            ("TS_ON_DELETE_DATA", "offsetof(PyThreadState, on_delete_data)"),
             ("TS_CFRAME", "offsetof(PyThreadState, cframe)"),
             ("TS_ROOT_CFRAME", "offsetof(PyThreadState, root_cframe)"),
             ("TS_RECURSION_REMAINING", "offsetof(PyThreadState, py_recursion_remaining)"),

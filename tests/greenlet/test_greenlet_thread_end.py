@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 if os.environ.get("GREENLOOP_TEST_PEER") == "1":
     pytest.skip(
-        "the greenlet package forgets greenlets that outlive their thread", allow_module_level=True
+        "the greenlet package leaks what greenlets of ended threads own", allow_module_level=True
     )
 
 
@@ -37,29 +37,26 @@ def park() -> Any:
     return getcurrent().parent.switch()
 
 
-@pytest.fixture(params=["list", "local", "attribute", "dict of the greenlet"])
+@pytest.fixture(params=["local", "dict of the greenlet", "cycle"])
 def keep(request: pytest.FixtureRequest) -> Callable[[greenlet], None]:
-    """Ways to keep a greenlet until after its thread has ended."""
-    kept: list[greenlet] = []
+    """Ways to keep a greenlet for as long as its thread runs."""
     local = threading.local()
-    token = Token()
 
     def keep(g: greenlet) -> None:
         match request.param:
-            case "list":
-                kept.append(g)
             case "local":
                 local.kept = [*getattr(local, "kept", []), g]
-            case "attribute":
-                token.kept = [*getattr(token, "kept", []), g]  # type: ignore[attr-defined]
+            case "cycle":
+                token = Token()
+                token.greenlet = g  # type: ignore[attr-defined]
+                token.me = token  # type: ignore[attr-defined]
             case _:
                 g.me = g
 
-    keep.kept = kept, local, token  # type: ignore[attr-defined]
     return keep
 
 
-def test_kept_ones_end_by_exit_in_their_thread(keep: Callable[[greenlet], None]) -> None:
+def test_ones_that_are_the_threads_own_end_by_exit_in_it(keep: Callable[[greenlet], None]) -> None:
     log: list[Any] = []
     tokens: list[weakref.ref[Token]] = []
     done = threading.Event()
@@ -90,19 +87,35 @@ def test_kept_ones_end_by_exit_in_their_thread(keep: Callable[[greenlet], None])
     assert [token() for token in tokens] == [None] * 10
 
 
-def test_kept_ones_are_dead_afterwards() -> None:
+def test_ones_that_others_refer_to_stay_suspended() -> None:
     kept: list[greenlet] = []
+    log: list[str] = []
+
+    def run() -> None:
+        try:
+            park()
+        finally:
+            log.append("end")
 
     def body() -> None:
-        kept.append(greenlet(park))
+        kept.append(greenlet(run))
         kept[0].switch()
 
     run_thread(body)
-    wait_until(lambda: kept[0].dead)
-    assert not kept[0]
-    assert kept[0].gr_frame is None
+    frame = kept[0].gr_frame
+    assert frame is not None
+    assert frame.f_code.co_name == "park"
+    assert frame.f_back is not None
+    assert frame.f_back.f_locals["log"] is log
     with pytest.raises(error, match="exited"):
         kept[0].switch()
+    with pytest.raises(error, match="exited"):
+        kept[0].throw()
+    wait_until(lambda: kept[0].dead)
+    assert kept[0].gr_frame is frame
+    kept.clear()
+    assert frame.f_code.co_name == "park"
+    assert log == []
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -114,7 +127,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def test_ended_ones_may_switch_and_start_others() -> None:
     log: list[str] = []
-    kept: list[greenlet] = []
+    own = threading.local()
     done = threading.Event()
 
     def other() -> None:
@@ -129,13 +142,13 @@ def test_ended_ones_may_switch_and_start_others() -> None:
         try:
             park()
         finally:
-            kept.append(greenlet(other))
-            kept[-1].switch()
+            g = greenlet(other)
+            g.switch()
             log.append("end")
 
     def body() -> None:
-        kept.append(greenlet(run))
-        kept[0].switch()
+        own.kept = greenlet(run)
+        own.kept.switch()
 
     run_thread(body)
     assert done.wait(30)
@@ -144,7 +157,13 @@ def test_ended_ones_may_switch_and_start_others() -> None:
 
 def test_one_that_starts_itself_anew_for_ever() -> None:
     count = 0
-    kept: list[greenlet] = []
+    greenlets: list[weakref.ref[greenlet]] = []
+
+    def start() -> None:
+        g = greenlet(run)
+        g.me = g  # type: ignore[attr-defined]
+        greenlets.append(weakref.ref(g))
+        g.switch()
 
     def run() -> None:
         nonlocal count
@@ -152,16 +171,11 @@ def test_one_that_starts_itself_anew_for_ever() -> None:
         try:
             park()
         finally:
-            kept.append(greenlet(run))
-            kept[-1].switch()
+            start()
 
-    def body() -> None:
-        kept.append(greenlet(run))
-        kept[0].switch()
-
-    run_thread(body)
-    wait_until(lambda: all(g.dead for g in kept))
-    assert 2 <= count < 100
+    run_thread(start)
+    wait_until(lambda: count >= 2)
+    assert count < 100
 
 
 def test_an_error_at_the_end_is_reported(run_script: RunScript) -> None:
@@ -169,8 +183,6 @@ def test_an_error_at_the_end_is_reported(run_script: RunScript) -> None:
         """
         import threading
         from greenlet import getcurrent, greenlet
-
-        kept = []
 
         def run():
             try:
@@ -180,8 +192,9 @@ def test_an_error_at_the_end_is_reported(run_script: RunScript) -> None:
 
         def body():
             for _ in range(3):
-                kept.append(greenlet(run))
-                kept[-1].switch()
+                g = greenlet(run)
+                g.me = g
+                g.switch()
 
         thread = threading.Thread(target=body)
         thread.start()
@@ -378,7 +391,10 @@ def test_threads_that_end_with_kept_ones_give_everything_back(run_script: RunScr
         grown = mapped() - before
         # The slots of a single thread that was not given back are 512 MiB.
         assert grown < 512, grown
-        print(sum(isinstance(object, greenlet) for object in gc.get_objects()) < 10)
+        # What a C function holds in the middle of a call cannot be dropped without unwinding: the
+        # main greenlets, whose switch() it is.
+        left = [o for o in gc.get_objects() if isinstance(o, greenlet) and o.parent is not None]
+        print(len(left) < 10)
         """
     )
     assert result.check_quiet() == "True\n"

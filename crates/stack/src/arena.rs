@@ -9,7 +9,7 @@ use crate::mapping::Mapping;
 use crate::valgrind;
 use std::io;
 use std::marker::PhantomData;
-use std::ptr;
+use std::{mem, ptr};
 
 /// The `slot` of a coroutine without a home.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
@@ -583,6 +583,24 @@ impl<H: Hooks> Arena<H> {
             // SAFETY: passed on from the caller.
             unsafe { self.vacate(index, co) };
         }
+    }
+
+    /// Gives all slots back, at the end of the thread. What suspended coroutines have in them is
+    /// copied to the heap, where it can still be looked at; they will not run again.
+    ///
+    /// # Safety
+    ///
+    /// No coroutine of this arena runs, now or later.
+    pub unsafe fn close(&mut self) {
+        for index in 0..self.slots.len() {
+            // SAFETY: all occupants are suspended.
+            unsafe { self.evict(index) };
+        }
+        self.free.clear();
+        // Before the slots they stand for are unmapped.
+        drop(mem::replace(&mut self.records, Records::new()));
+        self.slots.clear();
+        self.scratch = None;
     }
 
     /// Takes the home of the running coroutine away: it has finished. Its stack stays usable

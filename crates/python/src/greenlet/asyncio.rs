@@ -169,6 +169,8 @@ pub struct ThreadAsyncio {
     runs: RefCell<HashMap<usize, Weak<Run>>>,
     /// What greenlets without a loop have as hooks, while one with a loop runs.
     plain: Cell<Hooks>,
+    /// Whether the thread ends: there is no place left to put a running loop in.
+    closed: Cell<bool>,
 }
 
 impl ThreadAsyncio {
@@ -178,11 +180,13 @@ impl ThreadAsyncio {
             live: Cell::new(None),
             runs: RefCell::new(HashMap::new()),
             plain: Cell::new(Hooks::none()),
+            closed: Cell::new(false),
         }
     }
 
     /// Gives up what the thread has, at its end. Called with the GIL held.
     pub fn close(&self) {
+        self.closed.set(true);
         self.watch.detach();
         self.live.set(None);
         drop(self.plain.replace(Hooks::none()));
@@ -249,6 +253,12 @@ pub unsafe fn exchange(
     let state = &thread.asyncio;
     let inherits = here.asyncio.0.get() == Slot::inherits();
     let kept = here.asyncio.take();
+    if state.closed.get() {
+        if let Some(saved) = kept {
+            leave_over_all(thread, saved.running, saved.task, saved.hooks);
+        }
+        return Ok(());
+    }
     // SAFETY: the running thread's state, here and below.
     let running = unsafe { running_loop(thread.state()) };
     let left = state.look(running);

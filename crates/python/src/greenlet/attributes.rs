@@ -223,7 +223,7 @@ pub unsafe extern "C" fn set_parent(this: Object, value: Object, _: *mut c_void)
 unsafe extern "C" fn get_frame(this: Object, _: *mut c_void) -> Object {
     // SAFETY: see `greenlet`.
     let greenlet = unsafe { greenlet(this) };
-    if !greenlet.is_suspended() || has_ended(greenlet) {
+    if !greenlet.is_suspended() {
         return none();
     }
     let frame = greenlet.suspended_frame();

@@ -6,7 +6,6 @@ use super::object::{FrameHooks, Payload, PyGreenlet, Status};
 use super::stacks;
 use super::types;
 use crate::hub::HubObject;
-use crate::hub::methods::is_hub;
 use crate::pystate::ThreadState;
 use greenloop_stack::Arena;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
@@ -273,46 +272,22 @@ impl Thread {
         }
     }
 
-    /// The greenlets of this thread that are suspended in the middle.
-    fn suspended<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        if self.alive.get() == 0 {
-            return Ok(Vec::new());
-        }
-        let mut found = types::all_greenlets(py)?;
-        found.retain(|object| {
-            // SAFETY: a greenlet.
-            let greenlet = unsafe { &*object.as_ptr().cast::<PyGreenlet>() };
-            ptr::eq(greenlet.thread.get(), self) && greenlet.is_suspended() && !greenlet.is_main()
-        });
-        Ok(found)
-    }
-
-    /// Ends what is left of the thread's greenlets when the thread ends: nobody can switch to them
-    /// from now on. What they do at their end, in `finally` blocks, may wait, for which there will
-    /// be another hub, and may start more greenlets.
+    /// Ends the thread's greenlets that are nobody's when the thread ends: those that only the hub
+    /// knows, or that only refer to themselves. What they do at their end, in `finally` blocks, may
+    /// wait, for which there will be another hub, and may start more greenlets. Those that others
+    /// still refer to stay suspended for ever, as with the greenlet package.
     fn end_greenlets(&self, py: Python<'_>) -> PyResult<()> {
         for _ in 0..END_ROUNDS {
             self.bury_orphans();
             let had_hub = self.drop_hub();
-            let suspended = self.suspended(py)?;
-            if suspended.is_empty() && !had_hub && !self.has_orphans.load(Ordering::Relaxed) {
+            if self.alive.get() == 0 {
                 return Ok(());
             }
-            for object in suspended {
-                let greenlet = object.as_ptr().cast::<PyGreenlet>();
-                if ptr::eq(greenlet.cast(), self.hub.get()) {
-                    // Made by one of the others, and at work: the next round takes it away.
-                    continue;
-                }
-                if is_hub(object.as_ptr()) {
-                    HubObject::thread_ended(greenlet.cast());
-                }
-                // SAFETY: suspended in this thread, or ended meanwhile. There is no place left to
-                // put a running loop in.
-                unsafe {
-                    (*greenlet).asyncio.clear();
-                    types::end(&*greenlet);
-                }
+            let before = self.alive.get();
+            py.import("gc")?.call_method0("collect")?;
+            let ended = self.alive.get() != before;
+            if !had_hub && !ended && !self.has_orphans.load(Ordering::Relaxed) {
+                return Ok(());
             }
         }
         Ok(())
@@ -398,6 +373,55 @@ unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
         return;
     }
     thread.asyncio.close();
+    #[cfg(not(Py_3_13))]
+    // SAFETY: the calling thread's state is being cleared.
+    unsafe {
+        when_cleared(thread);
+    }
+    #[cfg(Py_3_13)]
+    finish(thread);
+}
+
+/// Before 3.13, what a `threading.local` has of the thread lies in the same dict as the capsule:
+/// greenlets in it are still to be collected, and end in the thread if that comes first. The
+/// interpreter calls `on_delete` when the thread's state has been cleared.
+///
+/// # Safety
+///
+/// Called while the calling thread's state is being cleared.
+#[cfg(not(Py_3_13))]
+unsafe fn when_cleared(thread: Arc<Thread>) {
+    use crate::pystate::OnDelete;
+
+    struct Waiting {
+        thread: Arc<Thread>,
+        before: OnDelete,
+    }
+
+    unsafe extern "C" fn cleared(waiting: *mut c_void) {
+        // SAFETY: made below, called once.
+        let waiting = unsafe { Box::from_raw(waiting.cast::<Waiting>()) };
+        let state = waiting.thread.state();
+        finish(waiting.thread);
+        // SAFETY: the thread's state is there until `before` has been called; nothing else will
+        // drop a dict that was made since the first was dropped.
+        unsafe {
+            state.clear_dict();
+            waiting.before.call();
+        }
+    }
+
+    let state = thread.state();
+    // SAFETY: the calling thread's state.
+    unsafe {
+        let before = state.on_delete();
+        let waiting = Box::new(Waiting { thread, before });
+        state.set_on_delete(cleared, Box::into_raw(waiting).cast());
+    }
+}
+
+/// The end of a thread's record, in the thread and with the GIL held.
+fn finish(thread: Arc<Thread>) {
     // SAFETY: owned or null, cleared before it is dropped, because dropping can run code.
     unsafe { ffi::Py_XDECREF(thread.trace.replace(ptr::null_mut())) };
     if !types::interpreter_is_finalizing() && ptr::eq(thread.current(), thread.main()) {
@@ -416,6 +440,10 @@ unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
         let main = thread.main.get();
         (*main).status.set(Status::Dead);
         let current = thread.current.get();
+        if ptr::eq(current, main) {
+            // Greenlets that others refer to keep the record, and need no address space for that.
+            (*thread.arena.get()).close();
+        }
         ffi::Py_DECREF(current.cast());
         ffi::Py_DECREF(main.cast());
     }

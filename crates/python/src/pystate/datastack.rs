@@ -6,7 +6,7 @@
 //! unmaps a chunk (3.4 us); the root here is tens of KiB of address space, committed as used.
 
 use super::layout;
-use super::{ThreadState, field};
+use super::{Shift, ThreadState, field};
 use greenloop_stack::Home;
 use pyo3::ffi;
 use std::cell::Cell;
@@ -100,12 +100,12 @@ impl Saved {
         }
     }
 
-    /// Frees all chunks but the root.
+    /// Frees all chunks but the root. `shift` tells where the greenlet's stack lies.
     ///
     /// # Safety
     ///
     /// No frame in them is used again.
-    pub unsafe fn free_outer_chunks(&self) {
+    pub unsafe fn free_outer_chunks(&self, shift: Shift) {
         let mut allocator =
             ffi::PyObjectArenaAllocator { ctx: ptr::null_mut(), alloc: None, free: None };
         let mut chunk = self.chunk.get();
@@ -116,7 +116,8 @@ impl Saved {
         unsafe { ffi::PyObject_GetArenaAllocator(&raw mut allocator) };
         let free = allocator.free.expect("the arena allocator can free");
         loop {
-            let previous = Self::previous(chunk);
+            // The root moves with the greenlet's stack.
+            let previous = Self::previous(shift.place(chunk));
             if previous.is_null() {
                 break;
             }

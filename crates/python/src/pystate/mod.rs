@@ -17,6 +17,8 @@ mod c_stack;
 mod datastack;
 mod frames;
 mod give_up;
+#[cfg(not(Py_3_13))]
+mod on_delete;
 #[cfg_attr(cpython = "3.11", path = "v3_11.rs")]
 #[cfg_attr(cpython = "3.12", path = "v3_12.rs")]
 #[cfg_attr(cpython = "3.13", path = "v3_13.rs")]
@@ -34,6 +36,9 @@ use pyo3::ffi;
 use std::cell::Cell;
 use std::ptr;
 use version::Versioned;
+
+#[cfg(not(Py_3_13))]
+pub use on_delete::OnDelete;
 
 pub use frames::{frame_object, moved_in, moved_out};
 
@@ -182,7 +187,7 @@ impl PyState {
         // reference or null.
         unsafe {
             let mut taken = give_up::take_frames(self, ts, shift, all);
-            self.datastack.free_outer_chunks();
+            self.datastack.free_outer_chunks(shift);
             let ExcItem { value, .. } = self.exc_item.replace(ExcItem::NONE);
             if all && !value.is_null() {
                 taken.push(value);
