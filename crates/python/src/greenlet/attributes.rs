@@ -2,7 +2,7 @@
 
 use super::object::{PyGreenlet, Status};
 use super::thread::Thread;
-use super::types::is_greenlet;
+use super::types::{self, is_greenlet};
 use crate::pystate;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -289,7 +289,14 @@ unsafe extern "C" fn set_context(this: Object, value: Object, _: *mut c_void) ->
 
 unsafe extern "C" fn get_dead(this: Object, _: *mut c_void) -> Object {
     // SAFETY: see `greenlet`.
-    truth(has_ended(unsafe { greenlet(this) }))
+    let greenlet = unsafe { greenlet(this) };
+    let ended = has_ended(greenlet);
+    if ended {
+        // One that cannot go on is not suspended any more once that has been told.
+        // SAFETY: it is dead, or its thread has ended.
+        unsafe { types::give_up(greenlet) };
+    }
+    truth(ended)
 }
 
 /// Whether a greenlet has ended, or can never go on because its thread has.

@@ -641,7 +641,11 @@ pub unsafe fn free(this: *mut ffi::PyObject) {
 /// Takes the stack of a greenlet that will not run again, without unwinding it: this is for
 /// threads that have ended, interpreters that go down and greenlets that would not end when asked
 /// to. The locals of its frames are dropped, what C functions hold in the middle of a call is not.
-unsafe fn give_up(greenlet: &PyGreenlet) {
+///
+/// # Safety
+///
+/// The greenlet never runs again; the GIL is held.
+pub unsafe fn give_up(greenlet: &PyGreenlet) {
     let thread = greenlet.thread.get();
     if greenlet.status.get() != Status::Active || greenlet.is_main() || thread.is_null() {
         return;

@@ -17,9 +17,9 @@ type Object = *mut ffi::PyObject;
 /// the one that the interpreter executes, or calls out of.
 #[cfg(any(cpython = "3.11", cpython = "3.12", cpython = "3.13"))]
 mod slots {
-    use super::{field, layout};
+    use super::{Shift, field, layout};
 
-    pub unsafe fn filled(frame: *mut u8) -> Option<usize> {
+    pub unsafe fn filled(frame: *mut u8, _shift: Shift) -> Option<usize> {
         // SAFETY: passed on from the caller: a complete frame.
         usize::try_from(unsafe { *field::<i32>(frame, layout::FRAME_STACKTOP) }).ok()
     }
@@ -32,11 +32,13 @@ mod slots {
 
 #[cfg(not(any(cpython = "3.11", cpython = "3.12", cpython = "3.13")))]
 mod slots {
-    use super::{field, layout};
+    use super::{Shift, field, layout};
 
-    pub unsafe fn filled(frame: *mut u8) -> Option<usize> {
+    pub unsafe fn filled(frame: *mut u8, shift: Shift) -> Option<usize> {
         // SAFETY: passed on from the caller: a complete frame.
         let pointer: *mut u8 = unsafe { *field(frame, layout::FRAME_STACKPOINTER) };
+        // It was not moved with the frame.
+        let pointer = shift.place(pointer);
         let base = frame.wrapping_add(layout::FRAME_LOCALSPLUS);
         (!pointer.is_null()).then(|| (pointer.addr() - base.addr()) / size_of::<usize>())
     }
@@ -83,7 +85,7 @@ pub unsafe fn take_frames(
                     object = make_object(ts, frame);
                 }
                 if !object.is_null() {
-                    hand_over(frame, object);
+                    hand_over(frame, object, shift);
                     owners.push(object.cast());
                 }
             }
@@ -133,8 +135,9 @@ unsafe fn make_object(ts: ThreadState, frame: *mut u8) -> *mut u8 {
 ///
 /// # Safety
 ///
-/// `object` is the frame object of `frame`, which is not used any more.
-unsafe fn hand_over(frame: *mut u8, object: *mut u8) {
+/// `object` is the frame object of `frame`, which is not used any more. `shift` tells where the
+/// greenlet's stack lies.
+unsafe fn hand_over(frame: *mut u8, object: *mut u8, shift: Shift) {
     // SAFETY: a frame object has room for its frame with all slots. What the frame owns is moved;
     // the values above its locals are known only if the frame called another one directly.
     unsafe {
@@ -142,7 +145,7 @@ unsafe fn hand_over(frame: *mut u8, object: *mut u8) {
         let code = ffi::PyFrame_GetCode(object.cast());
         let locals = *field::<i32>(code.cast(), layout::CODE_NLOCALSPLUS) as usize;
         ffi::Py_DECREF(code.cast());
-        let filled = slots::filled(frame).map_or(locals, |filled| filled.max(locals));
+        let filled = slots::filled(frame, shift).map_or(locals, |filled| filled.max(locals));
         let place = field::<u8>(object, layout::FRAME_OBJECT_DATA);
         let size = layout::FRAME_LOCALSPLUS + filled * size_of::<usize>();
         ptr::copy_nonoverlapping(frame, place, size);
