@@ -29,6 +29,7 @@ help:
 	@echo 'make test-matrix   the same on every supported Python this machine has'
 	@echo 'make pythons       unpack CPython 3.14 and 3.15 into build/ (Debian packages)'
 	@echo 'make test-aarch64  the crates and greenlets on emulated AArch64'
+	@echo 'make test-valgrind the tests of stacks and greenlets, every memory access checked'
 	@echo 'make lint          formatting, clippy, ruff, mypy, stubs, dependency rule'
 	@echo 'make bench         measure greenloop against its peers'
 	@echo 'make conformance   run our tests on the real gevent and greenlet, and theirs on greenloop'
@@ -100,6 +101,21 @@ conformance: conformance-greenlet
 conformance-greenlet:
 	@$(SETUP) --greenloop conformance
 	$(CONFORMANCE)/python tools/conformance_greenlet.py $(CONFORMANCE_FLAGS)
+
+# Stacks that are swapped and copied tell valgrind so (crates/stack/src/valgrind.rs). What it finds
+# fails the target. Processes that tests start are not watched. tests/memory.rs and tests/overflow.rs
+# are about what valgrind takes over itself, memory given back and faults.
+VALGRIND = valgrind -q --error-exitcode=99 --num-callers=30 --suppressions=$(CURDIR)/tools/valgrind.supp
+VALGRIND_TESTS ?= tests/greenlet tests/sync
+
+.PHONY: test-valgrind
+test-valgrind: installed
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12) and "CPython 3.11 has findings of its own: PYTHON=python3.12 or later")'
+	PROPTEST_CASES=25 cargo test $(CARGO_FLAGS) --config "target.'cfg(unix)'.runner='$(VALGRIND)'" \
+		-p greenloop-stack --lib --test model --test sharing --test switching
+	PYTHONMALLOC=malloc $(VALGRIND) $(MAIN)/python -m pytest -o timeout=900 \
+		--ignore tests/greenlet/test_greenlet_stack.py \
+		--ignore tests/greenlet/test_greenlet_recursion.py $(PYTEST_FLAGS) $(VALGRIND_TESTS)
 
 # --- checks ---
 

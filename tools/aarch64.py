@@ -45,14 +45,21 @@ UNUSED = re.compile(
 # Pure Python, as tests/requirements.txt pins them.
 TEST_PACKAGES = ("pytest", "pytest-timeout")
 # Tests of the crates, by parts of their names, that need what user mode emulation does not have:
-# the highest real-time signals, a limit on address space, and programs run again by their path.
+# the highest real-time signals, limits on address space, how much memory a mapping has, and programs
+# run again by their path.
 NOT_EMULATED = (
     "last_of_many_signals",
-    "address_space_is_scarce",
+    "address_space_is_limited",
+    "limit_of_data",
+    "least_slots_beyond",
+    "where_there_is_no_room",
     "without_room_for",
+    "deep_call",
+    "huge_pages",
     "a_panic_that_leaves_a_coroutine",
 )
-TESTS = ("tests/greenlet",)
+# What a process dies of and its limits, which test_greenlet_stack is about, are the emulator's own.
+TESTS = ("tests/greenlet", "--ignore=tests/greenlet/test_greenlet_stack.py")
 
 
 def say(what: str) -> None:

@@ -32,7 +32,7 @@ C_RECURSION = {
     """,
     "comparison": """
         a, b = [], []
-        for _ in range(1_000_000):
+        for _ in range(300_000):
             a, b = [a], [b]
         a == b
     """,
@@ -80,7 +80,7 @@ C_RECURSION = {
     """,
     "isinstance": """
         nested = (int,)
-        for _ in range(1_000_000):
+        for _ in range(300_000):
             nested = (nested,)
         isinstance("", nested)
     """,

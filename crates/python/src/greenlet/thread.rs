@@ -293,6 +293,31 @@ impl Thread {
         Ok(())
     }
 
+    /// Has chains of frames that stay after the thread end before the frame that does not.
+    #[cfg(cpython = "3.15")]
+    fn cut_base_frames(&self) {
+        if self.alive.get() == 0 || types::interpreter_is_finalizing() {
+            return;
+        }
+        // SAFETY: called with the GIL held.
+        let py = unsafe { Python::assume_attached() };
+        match types::all_greenlets(py) {
+            Ok(all) => {
+                for object in all {
+                    // SAFETY: a greenlet.
+                    let greenlet = unsafe { &*object.as_ptr().cast::<PyGreenlet>() };
+                    if ptr::eq(greenlet.thread.get(), self) && greenlet.is_suspended() {
+                        // SAFETY: suspended; the thread's state is being cleared.
+                        unsafe {
+                            crate::pystate::cut_base(&greenlet.py, self.state(), greenlet.shift());
+                        }
+                    }
+                }
+            }
+            Err(error) => error.write_unraisable(py, None),
+        }
+    }
+
     /// Takes the hub away and drops what it would have run. False if there was none.
     fn drop_hub(&self) -> bool {
         let hub = self.hub.replace(ptr::null_mut());
@@ -369,6 +394,8 @@ unsafe extern "C" fn thread_ended(capsule: *mut ffi::PyObject) {
         // The interpreter goes down, or this is a forked child: the thread is stopped somewhere,
         // or not there at all, and nothing of it may be touched or freed.
         thread.ended.set(true);
+        #[cfg(cpython = "3.15")]
+        thread.cut_base_frames();
         std::mem::forget(thread);
         return;
     }
@@ -433,6 +460,8 @@ fn finish(thread: Arc<Thread>) {
     }
     thread.ended.set(true);
     thread.drop_hub();
+    #[cfg(cpython = "3.15")]
+    thread.cut_base_frames();
     CURRENT.set(ptr::null());
     // SAFETY: owned references; the main greenlet is over with its thread. `current` differs
     // from `main` only if the thread was ended from outside.

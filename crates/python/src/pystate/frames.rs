@@ -146,3 +146,32 @@ pub unsafe fn frame_object(state: &PyState, ts: ThreadState, shift: Shift) -> *m
         object.cast()
     }
 }
+
+/// Ends a suspended greenlet's chain of frames before the thread's base frame, which goes with the
+/// thread.
+///
+/// # Safety
+///
+/// The greenlet is suspended; `ts` is its thread's, and still there; `shift` tells where its stack
+/// lies.
+#[cfg(cpython = "3.15")]
+pub unsafe fn cut_base(state: &PyState, ts: ThreadState, shift: Shift) {
+    // SAFETY: a field of a thread's state.
+    let base: *mut u8 = unsafe { *ts.at(layout::TS_BASE_FRAME) };
+    // SAFETY: passed on from the caller.
+    let mut frame = unsafe { state.top_frame(shift) };
+    if frame == base {
+        state.versioned.forget_frames();
+        return;
+    }
+    while !frame.is_null() {
+        let link = previous(shift.place(frame));
+        // SAFETY: a link of the chain.
+        unsafe {
+            if *link == base {
+                *link = std::ptr::null_mut();
+            }
+            frame = *link;
+        }
+    }
+}

@@ -37,10 +37,10 @@ mod slots {
     pub unsafe fn filled(frame: *mut u8, shift: Shift) -> Option<usize> {
         // SAFETY: passed on from the caller: a complete frame.
         let pointer: *mut u8 = unsafe { *field(frame, layout::FRAME_STACKPOINTER) };
-        // It was not moved with the frame.
-        let pointer = shift.place(pointer);
+        // It was not moved with the frame, and can point one past what was.
+        let pointer = shift.place(pointer.wrapping_sub(1)).wrapping_add(1);
         let base = frame.wrapping_add(layout::FRAME_LOCALSPLUS);
-        (!pointer.is_null()).then(|| (pointer.addr() - base.addr()) / size_of::<usize>())
+        (pointer.addr() > base.addr()).then(|| (pointer.addr() - base.addr()) / size_of::<usize>())
     }
 
     pub unsafe fn set_filled(frame: *mut u8, count: usize) {

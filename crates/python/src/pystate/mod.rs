@@ -40,6 +40,8 @@ use version::Versioned;
 #[cfg(not(Py_3_13))]
 pub use on_delete::OnDelete;
 
+#[cfg(cpython = "3.15")]
+pub use frames::cut_base;
 pub use frames::{frame_object, moved_in, moved_out};
 
 /// A field of a structure whose layout only the headers know.

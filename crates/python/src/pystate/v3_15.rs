@@ -90,6 +90,11 @@ impl Versioned {
         }
     }
 
+    /// For a greenlet that has no frames and whose thread goes.
+    pub fn forget_frames(&self) {
+        self.current_frame.set(ptr::null_mut());
+    }
+
     /// # Safety
     ///
     /// The greenlet is suspended.

@@ -268,10 +268,25 @@ pub fn child(name: &str) -> Option<Output> {
         return None;
     }
     let program = std::env::current_exe().expect("the test binary");
-    let output = Command::new(program)
+    let mut command = match emulator() {
+        None => Command::new(program),
+        Some(emulator) => {
+            let mut words = emulator.split_whitespace();
+            let mut command = Command::new(words.next().expect("a program"));
+            command.args(words).arg(program);
+            command
+        }
+    };
+    let output = command
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(MARK, "1")
         .output()
         .expect("the test binary runs");
     Some(output)
+}
+
+/// What cargo was told to run tests of this architecture with, on a machine of another one.
+pub fn emulator() -> Option<String> {
+    let architecture = std::env::consts::ARCH.to_uppercase();
+    std::env::var(format!("CARGO_TARGET_{architecture}_UNKNOWN_LINUX_GNU_RUNNER")).ok()
 }
