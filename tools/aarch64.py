@@ -45,8 +45,8 @@ UNUSED = re.compile(
 # Pure Python, as tests/requirements.txt pins them.
 TEST_PACKAGES = ("pytest", "pytest-timeout")
 # Tests of the crates, by parts of their names, that need what user mode emulation does not have:
-# the highest real-time signals, limits on address space, how much memory a mapping has, and programs
-# run again by their path.
+# the highest real-time signals, limits on address space, how much memory a mapping has, and
+# programs run again by their path.
 NOT_EMULATED = (
     "last_of_many_signals",
     "address_space_is_limited",
