@@ -142,6 +142,7 @@ def test_collected_from_other_threads() -> None:
             del g
             ready.wait()
             boxes[(n + 1) % THREADS].clear()
+            ready.wait()
             if n == 0:
                 gc.collect()
             ready.wait()

@@ -272,10 +272,11 @@ impl Thread {
         }
     }
 
-    /// Ends the thread's greenlets that are nobody's when the thread ends: those that only the hub
-    /// knows, or that only refer to themselves. What they do at their end, in `finally` blocks, may
+    /// Ends the thread's greenlets that are nobody's when the thread ends: those that the hub ran,
+    /// and raw ones that only refer to themselves. What they do at their end, in `finally` blocks, may
     /// wait, for which there will be another hub, and may start more greenlets. Those that others
-    /// still refer to stay suspended for ever, as with the greenlet package.
+    /// still refer to stay suspended for ever, as with the greenlet package; what the hub ran is
+    /// ended all the same, so that nothing that was on its way to it (a permit, an item) is lost.
     fn end_greenlets(&self, py: Python<'_>) -> PyResult<()> {
         for _ in 0..END_ROUNDS {
             self.bury_orphans();
@@ -284,10 +285,28 @@ impl Thread {
                 return Ok(());
             }
             let before = self.alive.get();
+            self.end_tasks(py)?;
             py.import("gc")?.call_method0("collect")?;
             let ended = self.alive.get() != before;
             if !had_hub && !ended && !self.has_orphans.load(Ordering::Relaxed) {
                 return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn end_tasks(&self, py: Python<'_>) -> PyResult<()> {
+        for object in types::all_greenlets(py)? {
+            // SAFETY: a greenlet.
+            let greenlet = unsafe { &*object.as_ptr().cast::<PyGreenlet>() };
+            let is_task = !greenlet.is_raw() && !greenlet.is_main();
+            if is_task && ptr::eq(greenlet.thread.get(), self) && greenlet.is_suspended() {
+                if ptr::eq(object.as_ptr(), self.hub.get().cast()) {
+                    // Made by one of the others, and at work: the next round takes it away.
+                    continue;
+                }
+                // SAFETY: suspended in this thread.
+                unsafe { types::end(greenlet) };
             }
         }
         Ok(())

@@ -452,7 +452,7 @@ pub unsafe fn drop_collected(greenlet: *mut PyGreenlet) {
 /// # Safety
 ///
 /// A live greenlet of the calling thread.
-unsafe fn end(greenlet: &PyGreenlet) {
+pub unsafe fn end(greenlet: &PyGreenlet) {
     if greenlet.is_suspended() {
         // SAFETY: a greenlet that started has a thread.
         with_raised_saved(|| end_suspended(unsafe { &*greenlet.thread.get() }, greenlet));
