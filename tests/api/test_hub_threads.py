@@ -424,3 +424,46 @@ def test_ended_threads_close_the_hubs_that_their_last_acts_need(run_script):
 def test_out_of_work_is_told():
     with pytest.raises(LoopExit):
         gevent.hub.Waiter().get()
+
+
+def test_greenlets_that_wait_in_the_hub_end_with_their_thread():
+    """Nobody could wake them any more: they are ended, kept or not."""
+    log, kept = [], []
+
+    def work(wait):
+        try:
+            wait()
+        finally:
+            log.append(threading.get_ident())
+
+    def body():
+        idents.append(threading.get_ident())
+        waits = Event().wait, lambda: gevent.sleep(1000), Queue().get
+        kept.extend(gevent.spawn(work, wait) for wait in waits)
+        gevent.sleep(0)
+
+    idents = []
+    thread_with(body)
+    until(lambda: all(g.ready() for g in kept))
+    assert log == idents * 3
+    assert all(isinstance(g.value, gevent.GreenletExit) for g in kept)
+
+
+def test_a_greenlet_that_starts_itself_anew_for_ever_does_not_keep_its_thread():
+    started, kept = [], []
+
+    def work():
+        started.append(1)
+        try:
+            gevent.sleep(1000)
+        finally:
+            kept.append(gevent.spawn(work))
+            gevent.sleep(0)
+
+    def body():
+        kept.append(gevent.spawn(work))
+        gevent.sleep(0)
+
+    thread_with(body)
+    until(lambda: all(g.dead or not g.started for g in kept))
+    assert 2 <= len(started) < 100
