@@ -21,7 +21,7 @@ FILES = {
     "crates/python/src/pystate/v3_11.rs": "",
     "crates/python/src/pystate/v3_12.rs": "",
     "CHANGELOG.md": "# Changelog\n\n## 1.2.0 (unreleased)\n\n## 1.1.0\n",
-    "README.md": "On CPython 3.11 and 3.12, not CPython 3.9.\n",
+    "README.md": "CPython 3.9.1, measured.\nCPython 3.11 and 3.12 on Linux.\n",
     "pyproject.toml": """\
 [project]
 requires-python = ">=3.11"
@@ -91,7 +91,7 @@ def test_small_project_agrees(write: Write, tmp_path: Path) -> None:
             "README.md",
             "3.11 and 3.12",
             "3.11, 3.12 and 3.13",
-            "README.md: does not say 'CPython 3.11, 3.12' where it first names versions",
+            "README.md: no line begins with 'CPython 3.11, 3.12 on '",
         ),
         (
             "tools/requirements.txt",
