@@ -33,6 +33,9 @@ mod tests;
 /// The token of the wake pipe: no descriptor has this number.
 const WAKE_TOKEN: u64 = u64::MAX;
 
+/// The token of the wall clock's descriptor.
+const CLOCK_TOKEN: u64 = u64::MAX - 1;
+
 /// In place of the descriptor of an orphaned wait or a deactivated watch.
 const DETACHED: RawFd = -1;
 
@@ -60,11 +63,13 @@ enum Orphan {
 pub(crate) struct Outcome {
     pub(crate) interrupted: bool,
     pub(crate) woken: bool,
+    pub(crate) clock: bool,
 }
 
 pub(crate) struct Descriptors<T> {
     poller: AnyPoller,
     wake_fd: RawFd,
+    clock_fd: Option<RawFd>,
     table: FdTable,
     waits: Arena<Wait<T>>,
     watches: Arena<Watch<T>>,
@@ -84,6 +89,7 @@ impl<T> Descriptors<T> {
         Ok(Descriptors {
             poller,
             wake_fd,
+            clock_fd: None,
             table: FdTable::new(),
             waits: Arena::new(),
             watches: Arena::new(),
@@ -98,6 +104,33 @@ impl<T> Descriptors<T> {
 
     pub(crate) fn backend(&self) -> &'static str {
         self.poller.name()
+    }
+
+    pub(crate) fn poller_fd(&self) -> Option<RawFd> {
+        self.poller.fd()
+    }
+
+    /// Has polls report the wall clock's descriptor from now on.
+    pub(crate) fn add_clock(&mut self, fd: RawFd) -> io::Result<()> {
+        self.poller.add(fd, CLOCK_TOKEN, Mode::Level(Interest::READABLE))?;
+        self.clock_fd = Some(fd);
+        Ok(())
+    }
+
+    /// Forgets the wall clock's descriptor, which is about to be closed.
+    pub(crate) fn remove_clock(&mut self) {
+        if let Some(fd) = self.clock_fd.take() {
+            // It fails after a fork, when the registration is the parent's: nothing is lost then.
+            let _ = self.poller.delete(fd);
+        }
+    }
+
+    /// Puts another poller in this one's place, with nothing to be reported but wake-ups.
+    pub(crate) fn replace_poller(&mut self, mut poller: AnyPoller) -> io::Result<()> {
+        poller.add(self.wake_fd, WAKE_TOKEN, Mode::Level(Interest::READABLE))?;
+        self.poller = poller;
+        self.clock_fd = None;
+        Ok(())
     }
 
     pub(crate) fn wait_count(&self) -> usize {
@@ -143,7 +176,19 @@ impl<T> Descriptors<T> {
     }
 
     pub(crate) fn watch(&mut self, fd: RawFd, interest: Interest, data: T) -> io::Result<WatchKey> {
-        self.arm(fd, 0, interest, true)?;
+        self.watch_or_return(fd, interest, data).map_err(|(error, _)| error)
+    }
+
+    /// As `watch`; an error gives the payload back.
+    pub(crate) fn watch_or_return(
+        &mut self,
+        fd: RawFd,
+        interest: Interest,
+        data: T,
+    ) -> Result<WatchKey, (io::Error, T)> {
+        if let Err(error) = self.arm(fd, 0, interest, true) {
+            return Err((error, data));
+        }
         let slot = self.table.slot(fd);
         let handle = self.watches.push_back(&mut slot.watches, Watch { fd, interest, data });
         slot.watch_joined(interest);
@@ -183,7 +228,7 @@ impl<T> Descriptors<T> {
         let mut events = mem::take(&mut self.events);
         events.clear();
         let result = self.poller.wait(timeout, &mut events);
-        let mut outcome = Outcome { interrupted: false, woken: false };
+        let mut outcome = Outcome { interrupted: false, woken: false, clock: false };
         match result {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => outcome.interrupted = true,
@@ -193,10 +238,10 @@ impl<T> Descriptors<T> {
             }
         }
         for event in &events {
-            if event.token == WAKE_TOKEN {
-                outcome.woken = true;
-            } else {
-                self.dispatch(*event, fired);
+            match event.token {
+                WAKE_TOKEN => outcome.woken = true,
+                CLOCK_TOKEN => outcome.clock = true,
+                _ => self.dispatch(*event, fired),
             }
         }
         self.events = events;

@@ -20,15 +20,19 @@
 //! # Parts
 //!
 //! `reactor` ties together `descriptors` (who waits on what, and how it is registered, over the
-//! tables in `fdtable` and `arena`), `timers`, `signals` and `waker`. `sys` holds the contract of
-//! the kernel interfaces and one file for each.
+//! tables in `fdtable` and `arena`), `timers`, `signals` and `waker`, and what stands on these:
+//! `children` (processes) and `periodic` (the wall clock). `paths` is for files, and stands apart.
+//! `sys` holds the contract of the kernel interfaces and one file for each.
 
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]
 
 mod arena;
+mod children;
 mod descriptors;
 mod fdtable;
+mod paths;
+mod periodic;
 mod reactor;
 mod signals;
 mod sys;
@@ -36,9 +40,11 @@ mod timers;
 mod types;
 mod waker;
 
+pub use paths::PathHint;
 pub use reactor::{Reactor, monotonic_ns};
+pub use sys::Backend;
 pub use types::{
-    Backend, Fired, Interest, ParseBackendError, Polled, Ready, SignalKey, TimerKey, WaitKey,
-    WatchKey,
+    ChildKey, Fired, Interest, ParseBackendError, PeriodicKey, Polled, Ready, SignalKey, TimerKey,
+    WaitKey, WatchKey,
 };
 pub use waker::Waker;

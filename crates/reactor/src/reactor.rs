@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::children::Children;
 use crate::descriptors::Descriptors;
+use crate::periodic::PeriodicTimers;
 use crate::signals::Signals;
-use crate::sys::AnyPoller;
+use crate::sys::{AnyPoller, Backend};
 use crate::timers::Timers;
-use crate::types::{Backend, Fired, Interest, Polled, SignalKey, TimerKey, WaitKey, WatchKey};
+use crate::types::{
+    ChildKey, Fired, Interest, PeriodicKey, Polled, SignalKey, TimerKey, WaitKey, WatchKey,
+};
 use crate::waker::Waker;
 
 /// The time on `CLOCK_MONOTONIC`, in nanoseconds. Deadlines of timers are on this clock.
@@ -29,6 +33,8 @@ pub struct Reactor<T> {
     descriptors: Descriptors<T>,
     timers: Timers<T>,
     signals: Signals<T>,
+    children: Children<T>,
+    periodics: PeriodicTimers<T>,
     waker: Waker,
     now: u64,
 }
@@ -43,6 +49,8 @@ impl<T> Reactor<T> {
             descriptors: Descriptors::new(AnyPoller::new(backend)?, waker.reader_fd())?,
             timers: Timers::new(),
             signals: Signals::new(waker.clone()),
+            children: Children::new(),
+            periodics: PeriodicTimers::new(),
             waker,
             now: monotonic_ns(),
         })
@@ -51,6 +59,12 @@ impl<T> Reactor<T> {
     /// The name of the backend in use: `"epoll"` or `"poll"`.
     pub fn backend(&self) -> &'static str {
         self.descriptors.backend()
+    }
+
+    /// The descriptor that is readable while this reactor's poller has something to report, if the
+    /// backend has one. Timers do not show there.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.descriptors.poller_fd()
     }
 
     /// The time of the latest poll or [`update_now`](Self::update_now), as by [`monotonic_ns`].
@@ -198,6 +212,75 @@ impl<T> Reactor<T> {
         self.signals.data(key)
     }
 
+    /// Reports the end of the child process `pid`, also if it has ended already, and takes its
+    /// status from the system.
+    ///
+    /// `pid` 0 means any child: every child's end is reported, and its status taken, whoever
+    /// started it. With `trace` stops and continuations are reported too. A number that is no
+    /// child of this process is not reported on.
+    ///
+    /// Any number of registrations may be for one child: each is told. SIGCHLD is handled while a
+    /// child is watched that the kernel has no other way to tell of.
+    pub fn child_add(&mut self, pid: i32, trace: bool, data: T) -> io::Result<ChildKey> {
+        self.children.add(&mut self.descriptors, &mut self.signals, pid, trace, data)
+    }
+
+    /// Ends a child registration, giving back its payload.
+    pub fn child_remove(&mut self, key: ChildKey) -> Option<T> {
+        self.children.remove(&mut self.descriptors, &mut self.signals, key)
+    }
+
+    /// The payload of a child registration.
+    pub fn child_data(&self, key: ChildKey) -> Option<&T> {
+        self.children.data(&self.descriptors, key)
+    }
+
+    /// Has children that are added from now on watched by SIGCHLD alone.
+    pub fn child_signals_only(&mut self) {
+        self.children.use_signals_only();
+    }
+
+    /// Handles SIGCHLD from now on, so that the system keeps the status of children that end, even
+    /// if the signal was ignored.
+    pub fn sigchld_install(&mut self) -> io::Result<()> {
+        self.children.install(&mut self.signals)
+    }
+
+    /// Puts back what [`sigchld_install`](Self::sigchld_install) has replaced, unless children
+    /// need it.
+    pub fn sigchld_reset(&mut self) {
+        self.children.uninstall(&mut self.signals);
+    }
+
+    /// Adds a timer that is due when the wall clock shows `offset` (nanoseconds since the epoch),
+    /// or, with an `interval` that is not 0, at each `offset` + n * `interval`. It follows the
+    /// clock when that is set. Missed moments are not made up for: however many have passed, it is
+    /// reported once.
+    pub fn periodic_add(&mut self, offset: i64, interval: u64, data: T) -> io::Result<PeriodicKey> {
+        self.periodics.add(&mut self.descriptors, offset, interval, data)
+    }
+
+    /// Removes a periodic timer, giving back its payload.
+    pub fn periodic_remove(&mut self, key: PeriodicKey) -> Option<T> {
+        self.periodics.remove(key)
+    }
+
+    /// The payload of a periodic timer.
+    pub fn periodic_data(&self, key: PeriodicKey) -> Option<&T> {
+        self.periodics.data(key)
+    }
+
+    /// When a periodic timer is due next, in nanoseconds since the epoch. None once it was due and
+    /// has no interval.
+    pub fn periodic_moment(&self, key: PeriodicKey) -> Option<u64> {
+        self.periodics.moment(key)
+    }
+
+    /// Whether a signal has arrived that no poll has reported yet.
+    pub fn signal_pending(&self) -> bool {
+        self.signals.is_pending()
+    }
+
     /// A handle with which any thread or signal handler can wake this reactor's poll.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
@@ -217,14 +300,32 @@ impl<T> Reactor<T> {
         timeout: Option<Duration>,
         fired: &mut Vec<Fired<T>>,
     ) -> io::Result<Polled> {
-        let timeout = self.clip_to_next_deadline(timeout);
+        let mut timeout = self.clip_to_next_deadline(timeout);
+        if !self.periodics.is_empty()
+            && let Some(longest) = self.periodics.prepare()?
+        {
+            timeout = Some(timeout.map_or(longest, |timeout| timeout.min(longest)));
+        }
+        if self.children.must_look() {
+            timeout = Some(0);
+        }
         let result = self.descriptors.poll(timeout, fired);
         self.update_now();
         let outcome = result?;
+        let mut sigchld = false;
         if outcome.woken {
             self.waker.consume();
-            self.signals.report(fired);
+            sigchld = self.signals.report(fired);
+        }
+        if !self.children.is_empty() {
+            let (descriptors, signals) = (&mut self.descriptors, &mut self.signals);
+            self.children.collect(descriptors, signals, sigchld, fired);
+        }
+        if outcome.woken {
             fired.push(Fired::Woken);
+        }
+        if !self.periodics.is_empty() {
+            self.periodics.collect(outcome.clock, fired);
         }
         while let Some((key, data)) = self.timers.pop_expired(self.now) {
             fired.push(Fired::Timer { key, data });
@@ -243,6 +344,16 @@ impl<T> Reactor<T> {
         };
         let left = deadline.saturating_sub(self.update_now());
         Some(timeout.map_or(left, |timeout| timeout.min(left)))
+    }
+
+    /// Periodic timers.
+    pub fn periodic_count(&self) -> usize {
+        self.periodics.len()
+    }
+
+    /// Child registrations that [`watch_count`](Self::watch_count) does not count.
+    pub fn child_count(&self) -> usize {
+        self.children.count_beside_watches()
     }
 
     /// One-shot waits that have not fired.
@@ -267,14 +378,28 @@ impl<T> Reactor<T> {
     /// register any more fire with error readiness at the next poll.
     pub fn reinit_after_fork(&mut self) -> io::Result<()> {
         self.waker.reinit_after_fork()?;
-        self.descriptors.rebuild()
+        self.descriptors.rebuild()?;
+        self.children.forked(&mut self.descriptors, &mut self.signals);
+        self.periodics.reinit_after_fork(&mut self.descriptors)
     }
 
     /// Removes everything, appending the payloads to `out` in no particular order.
     pub fn clear(&mut self, out: &mut Vec<T>) {
+        self.periodics.drain(&mut self.descriptors, out);
         self.descriptors.clear(out);
+        self.children.drain(out);
         out.extend(self.timers.drain());
         out.extend(self.signals.drain());
+    }
+
+    /// Removes everything as [`clear`](Self::clear) does, and closes the poller. What remains can
+    /// still be woken, and polled to no avail.
+    pub fn close(&mut self, out: &mut Vec<T>) {
+        self.clear(out);
+        if let Ok(poller) = AnyPoller::new(Backend::Poll) {
+            // Fails only if somebody has closed the wake pipe behind our back.
+            let _ = self.descriptors.replace_poller(poller);
+        }
     }
 
     /// Takes the reactor apart, giving back every payload in no particular order.

@@ -26,6 +26,8 @@ use crate::waker::Waker;
 
 const MAX_SIGNUM: i32 = 64;
 
+const SIGCHLD: i32 = rustix::process::Signal::CHILD.as_raw();
+
 /// What the handler touches.
 struct Arrivals {
     /// Bit `n - 1` for signal `n`.
@@ -43,6 +45,8 @@ pub(crate) struct Signals<T> {
     /// In the order in which they were added. There are a handful at most.
     registrations: Vec<Registration<T>>,
     hooks: Vec<Hook>,
+    /// The hook is kept although there may be no registration: for child processes.
+    holds_sigchld: bool,
     arrivals: Arc<Arrivals>,
     serials: Serials,
 }
@@ -52,6 +56,7 @@ impl<T> Signals<T> {
         Signals {
             registrations: Vec::new(),
             hooks: Vec::new(),
+            holds_sigchld: false,
             arrivals: Arc::new(Arrivals { pending: AtomicU64::new(0), waker }),
             serials: Serials::new(),
         }
@@ -62,9 +67,7 @@ impl<T> Signals<T> {
     }
 
     pub(crate) fn add(&mut self, signum: i32, data: T) -> io::Result<SignalKey> {
-        if !self.hooks.iter().any(|hook| hook.signum == signum) {
-            self.hooks.push(Hook::new(signum, &self.arrivals)?);
-        }
+        self.hook(signum)?;
         let handle = Handle { serial: self.serials.next(), index: 0 };
         self.registrations.push(Registration { handle, signum, data });
         Ok(SignalKey(handle))
@@ -74,10 +77,42 @@ impl<T> Signals<T> {
         let position =
             self.registrations.iter().position(|registration| registration.handle == handle)?;
         let removed = self.registrations.remove(position);
-        if !self.registrations.iter().any(|registration| registration.signum == removed.signum) {
-            self.hooks.retain(|hook| hook.signum != removed.signum);
-        }
+        self.unhook(removed.signum);
         Some(removed.data)
+    }
+
+    fn hook(&mut self, signum: i32) -> io::Result<()> {
+        if !self.hooks.iter().any(|hook| hook.signum == signum) {
+            self.hooks.push(Hook::new(signum, &self.arrivals)?);
+        }
+        Ok(())
+    }
+
+    /// Takes the handler away if nobody needs it any more.
+    fn unhook(&mut self, signum: i32) {
+        let needed = self.registrations.iter().any(|registration| registration.signum == signum)
+            || (signum == SIGCHLD && self.holds_sigchld);
+        if !needed {
+            self.hooks.retain(|hook| hook.signum != signum);
+        }
+    }
+
+    /// Keeps a handler of SIGCHLD in place, whose arrivals `report` tells.
+    pub(crate) fn hold_sigchld(&mut self) -> io::Result<()> {
+        self.hook(SIGCHLD)?;
+        self.holds_sigchld = true;
+        Ok(())
+    }
+
+    /// The opposite of `hold_sigchld`.
+    pub(crate) fn release_sigchld(&mut self) {
+        self.holds_sigchld = false;
+        self.unhook(SIGCHLD);
+    }
+
+    /// Whether a signal has arrived that no poll has reported yet.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.arrivals.pending.load(Ordering::Acquire) != 0
     }
 
     pub(crate) fn data(&self, SignalKey(handle): SignalKey) -> Option<&T> {
@@ -88,10 +123,10 @@ impl<T> Signals<T> {
     }
 
     /// Reports what has arrived. To be called after the wake-ups so far were consumed: an
-    /// arrival after that wakes the next poll.
-    pub(crate) fn report(&self, fired: &mut Vec<Fired<T>>) {
+    /// arrival after that wakes the next poll. Returns whether SIGCHLD was among it.
+    pub(crate) fn report(&self, fired: &mut Vec<Fired<T>>) -> bool {
         if self.arrivals.pending.load(Ordering::Acquire) == 0 {
-            return;
+            return false;
         }
         let pending = self.arrivals.pending.swap(0, Ordering::AcqRel);
         fired.extend(
@@ -103,11 +138,13 @@ impl<T> Signals<T> {
                     signum: registration.signum,
                 }),
         );
+        pending & bit(SIGCHLD) != 0
     }
 
     /// Removes everything.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.hooks.clear();
+        self.holds_sigchld = false;
         self.registrations.drain(..).map(|registration| registration.data)
     }
 }

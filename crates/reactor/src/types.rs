@@ -5,26 +5,11 @@ use std::ops::{BitOr, BitOrAssign};
 use std::str::FromStr;
 
 use crate::arena::Handle;
-
-/// Which kernel interface a [`Reactor`](crate::Reactor) polls with.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub enum Backend {
-    /// The best one this platform has: epoll on Linux, poll(2) elsewhere.
-    #[default]
-    Auto,
-    /// epoll(7); `Unsupported` on systems without it.
-    Epoll,
-    /// poll(2), on any Unix.
-    Poll,
-}
+use crate::sys::Backend;
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Backend::Auto => "auto",
-            Backend::Epoll => "epoll",
-            Backend::Poll => "poll",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -36,7 +21,8 @@ pub struct ParseBackendError {
 
 impl fmt::Display for ParseBackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown backend {:?}: expected \"auto\", \"epoll\" or \"poll\"", self.name)
+        write!(f, "unknown backend {:?}: expected {:?}", self.name, Backend::Auto.name())?;
+        Backend::SUPPORTED.iter().try_for_each(|backend| write!(f, ", {:?}", backend.name()))
     }
 }
 
@@ -46,12 +32,12 @@ impl FromStr for Backend {
     type Err = ParseBackendError;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "auto" => Ok(Backend::Auto),
-            "epoll" => Ok(Backend::Epoll),
-            "poll" => Ok(Backend::Poll),
-            _ => Err(ParseBackendError { name: name.to_owned() }),
-        }
+        [Backend::Auto]
+            .iter()
+            .chain(Backend::SUPPORTED)
+            .find(|backend| backend.name() == name)
+            .copied()
+            .ok_or_else(|| ParseBackendError { name: name.to_owned() })
     }
 }
 
@@ -236,6 +222,14 @@ pub struct WatchKey(pub(crate) Handle);
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SignalKey(pub(crate) Handle);
 
+/// Names a periodic timer. Harmless once it was removed.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PeriodicKey(pub(crate) Handle);
+
+/// Names a watched child process. Harmless once it was removed.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ChildKey(pub(crate) Handle);
+
 /// One thing that [`Reactor::poll`](crate::Reactor::poll) found.
 #[derive(Debug)]
 pub enum Fired<T> {
@@ -270,6 +264,23 @@ pub enum Fired<T> {
         /// The signal's number.
         signum: i32,
     },
+    /// A periodic timer's moment has come. The timer stays, and one with an interval is set for its
+    /// next moment.
+    Periodic {
+        /// The key `periodic_add` gave.
+        key: PeriodicKey,
+    },
+    /// A child process has changed its state. The registration stays, and reports nothing more once
+    /// the child has ended.
+    Child {
+        /// The key `child_add` gave.
+        key: ChildKey,
+        /// The child's process ID.
+        pid: i32,
+        /// What waitpid(2) said of it. None if the child has ended and somebody else has waited for
+        /// it, which leaves nothing to be known.
+        status: Option<i32>,
+    },
     /// Someone called [`Waker::wake`](crate::Waker::wake), wrote to its descriptor, or a signal
     /// arrived. Reported at most once per poll.
     Woken,
@@ -288,11 +299,12 @@ mod tests {
 
     #[test]
     fn backend_names_round_trip() {
-        for backend in [Backend::Auto, Backend::Epoll, Backend::Poll] {
+        assert!(Backend::SUPPORTED.contains(&Backend::Poll));
+        for &backend in [Backend::Auto].iter().chain(Backend::SUPPORTED) {
             assert_eq!(backend.to_string().parse::<Backend>(), Ok(backend));
         }
-        let error = "kqueue".parse::<Backend>().unwrap_err();
-        assert!(error.to_string().contains("\"kqueue\""));
+        let error = "devpoll".parse::<Backend>().unwrap_err();
+        assert!(error.to_string().contains("\"devpoll\": expected \"auto\""));
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn in_child(child: impl FnOnce()) -> bool {
 
 #[test]
 fn a_child_has_a_reactor_of_its_own() {
-    for backend in [Backend::Epoll, Backend::Poll] {
+    for &backend in Backend::SUPPORTED {
         let mut reactor: Reactor<&'static str> = Reactor::new(backend).unwrap();
         let waker = reactor.waker();
         let number = waker.raw_fd();

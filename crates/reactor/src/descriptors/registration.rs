@@ -31,7 +31,7 @@ use std::os::fd::RawFd;
 
 use rustix::io::Errno;
 
-use super::{DETACHED, Descriptors, Orphan, WAKE_TOKEN};
+use super::{CLOCK_TOKEN, DETACHED, Descriptors, Orphan, WAKE_TOKEN};
 use crate::fdtable::{Slot, State};
 use crate::sys::{Added, Mode, Poller};
 use crate::types::Interest;
@@ -260,6 +260,9 @@ impl<T> Descriptors<T> {
             }
         }
         self.poller.add(self.wake_fd, WAKE_TOKEN, Mode::Level(Interest::READABLE))?;
+        if let Some(fd) = self.clock_fd {
+            self.poller.add(fd, CLOCK_TOKEN, Mode::Level(Interest::READABLE))?;
+        }
         Ok(())
     }
 

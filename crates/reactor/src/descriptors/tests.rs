@@ -9,8 +9,8 @@ use rustix::io::{dup, write};
 use rustix::pipe::pipe;
 
 use super::*;
+use crate::sys::Backend;
 use crate::sys::counting::{Calls, Counting};
-use crate::types::Backend;
 use crate::waker::Waker;
 
 const READ: Interest = Interest::READABLE;

@@ -40,6 +40,10 @@ impl Poller for Counting {
         self.inner.name()
     }
 
+    fn fd(&self) -> Option<RawFd> {
+        self.inner.fd()
+    }
+
     fn edge_triggered(&self) -> bool {
         self.inner.edge_triggered()
     }

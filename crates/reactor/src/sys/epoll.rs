@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -27,7 +27,7 @@ pub(crate) struct Epoll {
 }
 
 impl Epoll {
-    pub(crate) fn new() -> io::Result<Epoll> {
+    pub(crate) fn open() -> io::Result<Epoll> {
         Ok(Epoll {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             buffer: Vec::with_capacity(EVENTS_PER_WAIT),
@@ -78,6 +78,10 @@ fn flags(mode: Mode) -> EventFlags {
 impl Poller for Epoll {
     fn name(&self) -> &'static str {
         "epoll"
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.epoll.as_raw_fd())
     }
 
     #[inline]
@@ -236,7 +240,7 @@ mod tests {
     #[test]
     fn timed_waits_are_not_short_with_or_without_pwait2() {
         for precise in [true, false] {
-            let mut epoll = Epoll::new().unwrap();
+            let mut epoll = Epoll::open().unwrap();
             epoll.precise &= precise;
             for micros in [1, 300, 1_300] {
                 let timeout = Duration::from_micros(micros);
@@ -251,14 +255,13 @@ mod tests {
 
     #[test]
     fn a_timeout_of_zero_returns_at_once_and_a_huge_one_is_accepted() {
-        let mut epoll = Epoll::new().unwrap();
+        let mut epoll = Epoll::open().unwrap();
         let mut events = Vec::new();
         epoll.wait(Some(0), &mut events).unwrap();
         assert!(events.is_empty());
 
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         rustix::io::write(&writer, b"x").unwrap();
-        use std::os::fd::AsRawFd;
         epoll.add(reader.as_raw_fd(), 9, Mode::Level(Interest::READABLE)).unwrap();
         for precise in [true, false] {
             epoll.precise &= precise;

@@ -1,8 +1,28 @@
 //! The contract between the reactor and the kernel interface it polls with.
 //!
 //! A [`Poller`] maps descriptors to (token, mode) registrations and reports (token, readiness)
-//! pairs. It knows nothing of waiters, owners or payloads; [`crate::descriptors`] decides what is
-//! registered and how. A backend is one file that implements the trait.
+//! pairs. It knows nothing of waiters, owners, payloads, timers or signals; [`crate::descriptors`]
+//! decides what is registered and how.
+//!
+//! # To add a backend
+//!
+//! Write one file with a type that implements [`Poller`] and has `fn open() -> io::Result<Self>`,
+//! declare it as a module, and give it a line in the table of backends below, at the place where
+//! [`Backend::Auto`] shall try it. `open` fails with `Unsupported` or the kernel's ENOSYS, EPERM,
+//! EACCES or EINVAL where the system lacks the interface: the next line of the table is tried then.
+//! Nothing else names backends: the tests, the names that programs choose by, and what Python shows
+//! are made of the table. `tests/` runs every scenario on every line of it (`each_backend`), and
+//! `tests/model.rs` compares it with a model; a backend that passes is done.
+//!
+//! How the interfaces that are not here would fit: kqueue(2) is edge-triggered (`EV_CLEAR` on both
+//! filters; adding a filter reports what is ready already), its identities are the number's, gone
+//! when it is closed, so `modify` re-adds and `ENOENT` of a deletion is `NotFound`. io_uring keeps
+//! a multishot `POLL_ADD` per registration with the token as its user data, which is edge-triggered
+//! in the sense below; submissions of `add` and `modify` may wait for the `io_uring_enter` of
+//! [`wait`], and a completion without `IORING_CQE_F_MORE` is followed by a new submission.
+//!
+//! # The contract
+//!
 //!
 //! What a backend promises:
 //!
@@ -21,8 +41,14 @@
 //! * **wait** makes exactly one system call, sleeps no longer than the timeout rounded up to the
 //!   clock's resolution, and never returns before the timeout for rounding's sake. It appends to
 //!   `events`. A signal that ends it is the error `Interrupted`.
-//! * Every descriptor a backend opens is close-on-exec.
+//! * Every descriptor a backend opens is close-on-exec. [`fd`] is the one, if there is one, that
+//!   other loops can wait on in this one's place: readable while `wait` would report something.
+//! * **After a fork** the child calls [`reset`], which must not touch what it shares with the
+//!   parent: registrations are left where they are, and new kernel objects made.
 //!
+//! [`wait`]: Poller::wait
+//! [`reset`]: Poller::reset
+//! [`fd`]: Poller::fd
 //! [`add`]: Poller::add
 //! [`modify`]: Poller::modify
 //! [`edge_triggered`]: Poller::edge_triggered
@@ -32,11 +58,14 @@ pub(crate) mod counting;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod epoll;
 mod poll;
+pub(crate) mod wall_clock;
 
 use std::io;
 use std::os::fd::RawFd;
 
-use crate::types::{Backend, Interest, Ready};
+use rustix::io::Errno;
+
+use crate::types::{Interest, Ready};
 
 /// How a descriptor is registered.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -66,7 +95,13 @@ pub(crate) struct Event {
 
 /// See the module's documentation for the contract.
 pub(crate) trait Poller {
+    /// As in the table of backends.
     fn name(&self) -> &'static str;
+
+    /// The descriptor by which this poller can be waited on itself, if it has one.
+    fn fd(&self) -> Option<RawFd> {
+        None
+    }
 
     /// Whether [`Mode::Edge`] may be used.
     fn edge_triggered(&self) -> bool;
@@ -90,46 +125,102 @@ pub(crate) trait Poller {
     fn reset(&mut self) -> io::Result<()>;
 }
 
-/// The poller in use: an enum, for static dispatch on the hot paths.
-pub(crate) enum AnyPoller {
+/// Makes of the table of backends what the reactor and its users need: the public [`Backend`], the
+/// enum of pollers (for static dispatch on the hot paths), and the order of preference.
+macro_rules! backends {
+    ($($(#[doc = $doc:literal])* $(#[cfg($when:meta)])? $name:ident = $text:literal in $poller:ty;)+) => {
+        /// Which kernel interface a [`Reactor`](crate::Reactor) polls with.
+        #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+        pub enum Backend {
+            /// The first of [`Backend::SUPPORTED`] that works.
+            #[default]
+            Auto,
+            $($(#[doc = $doc])* $(#[cfg($when)])? $name,)+
+        }
+
+        impl Backend {
+            /// What this platform has, the best first.
+            pub const SUPPORTED: &[Backend] = &[$($(#[cfg($when)])? Backend::$name,)+];
+
+            /// The name: `"auto"`, or that of [`Reactor::backend`](crate::Reactor::backend).
+            pub const fn name(self) -> &'static str {
+                match self {
+                    Backend::Auto => "auto",
+                    $($(#[cfg($when)])? Backend::$name => $text,)+
+                }
+            }
+        }
+
+        /// The poller in use.
+        pub(crate) enum AnyPoller {
+            $($(#[cfg($when)])? $name($poller),)+
+            #[cfg(test)]
+            Counting(counting::Counting),
+        }
+
+        impl AnyPoller {
+            pub(crate) fn new(backend: Backend) -> io::Result<AnyPoller> {
+                match backend {
+                    Backend::Auto => AnyPoller::first_of(Backend::SUPPORTED),
+                    $($(#[cfg($when)])?
+                    Backend::$name => Ok(AnyPoller::$name(<$poller>::open()?)),)+
+                }
+            }
+        }
+
+        macro_rules! dispatch {
+            ($self:ident, $one:ident => $call:expr) => {
+                match $self {
+                    $($(#[cfg($when)])? AnyPoller::$name($one) => $call,)+
+                    #[cfg(test)]
+                    AnyPoller::Counting($one) => $call,
+                }
+            };
+        }
+    };
+}
+
+// The table of backends, in the order in which `Backend::Auto` tries them.
+backends! {
+    /// epoll(7).
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    Epoll(epoll::Epoll),
-    Poll(poll::Poll),
-    #[cfg(test)]
-    Counting(counting::Counting),
+    Epoll = "epoll" in epoll::Epoll;
+    /// poll(2), on any Unix.
+    Poll = "poll" in poll::Poll;
 }
 
 impl AnyPoller {
-    pub(crate) fn new(backend: Backend) -> io::Result<AnyPoller> {
-        match backend {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            Backend::Auto | Backend::Epoll => Ok(AnyPoller::Epoll(epoll::Epoll::new()?)),
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            Backend::Epoll => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no epoll"))
+    /// A kernel that lacks an interface, or a filter that refuses it, leaves the next one. Want of
+    /// descriptors or memory is an error whatever the interface.
+    fn first_of(backends: &[Backend]) -> io::Result<AnyPoller> {
+        let mut outcome = Err(io::ErrorKind::Unsupported.into());
+        for &backend in backends {
+            outcome = AnyPoller::new(backend);
+            match &outcome {
+                Err(error) if is_missing(error) => {}
+                _ => break,
             }
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            Backend::Auto => Ok(AnyPoller::Poll(poll::Poll::new())),
-            Backend::Poll => Ok(AnyPoller::Poll(poll::Poll::new())),
         }
+        outcome
     }
 }
 
-macro_rules! dispatch {
-    ($self:ident, $poller:ident => $call:expr) => {
-        match $self {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            AnyPoller::Epoll($poller) => $call,
-            AnyPoller::Poll($poller) => $call,
-            #[cfg(test)]
-            AnyPoller::Counting($poller) => $call,
-        }
-    };
+/// Whether the system does not have, or does not allow, what was asked for.
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+        || matches!(
+            Errno::from_io_error(error),
+            Some(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL)
+        )
 }
 
 impl Poller for AnyPoller {
     fn name(&self) -> &'static str {
         dispatch!(self, poller => poller.name())
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        dispatch!(self, poller => poller.fd())
     }
 
     #[inline]

@@ -27,7 +27,7 @@ pub fn one_at_a_time() -> MutexGuard<'static, ()> {
 /// Runs a test with each backend, with no other test of the binary beside it.
 pub fn each_backend<T>(test: impl Fn(&mut Reactor<T>)) {
     let _turn = one_at_a_time();
-    for backend in [Backend::Epoll, Backend::Poll] {
+    for &backend in Backend::SUPPORTED {
         println!("with {backend}");
         test(&mut Reactor::new(backend).unwrap());
     }
@@ -125,6 +125,14 @@ pub fn brief(reactor: &Reactor<&'static str>, fired: &[Fired<&'static str>]) -> 
             Fired::Signal { key, signum } => {
                 let data = reactor.signal_data(*key).unwrap();
                 format!("signal {data} {signum}")
+            }
+            Fired::Periodic { key } => {
+                format!("periodic {}", reactor.periodic_data(*key).unwrap())
+            }
+            Fired::Child { key, status, .. } => {
+                let data = reactor.child_data(*key).unwrap();
+                let status = status.map_or("unknown".to_owned(), |status| status.to_string());
+                format!("child {data} {status}")
             }
             Fired::Woken => "woken".to_owned(),
         })
