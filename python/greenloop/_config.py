@@ -98,6 +98,27 @@ def _imported(short_names: Mapping[str, str]) -> Callable[[Any], Any]:
     return convert
 
 
+def _loop_class(value: Any) -> Any:
+    """The class that a name of `config.loop` means, or the first there is of several names."""
+    from greenloop import core
+
+    names = {
+        "default": "loop",
+        "greenloop": "loop",
+        "libev": "loop",
+        "libuv": "loop",
+        "libev-cext": "loop",
+        "libev-cffi": "loop",
+        "libuv-cffi": "loop",
+    }
+    classes = {name: f"greenloop.core.{attribute}" for name, attribute in names.items()}
+    # The backends that only other systems have are names too, which nothing is found for.
+    for backend in core._BACKENDS:
+        there_is = backend in core.supported_backends()
+        classes[backend] = f"greenloop.core.{backend.title() if there_is else backend}Loop"
+    return _imported(classes)(value)
+
+
 #: Settings of gevent for parts that greenloop does not have.
 _NOT_HERE = frozenset(
     {
@@ -110,8 +131,6 @@ _NOT_HERE = frozenset(
         "ares_udp_port",
         "disable_watch_children",
         "fileobject",
-        "libev_backend",
-        "loop",
         "max_blocking_time",
         "max_memory_usage",
         "memory_monitor_period",
@@ -142,6 +161,21 @@ class Config:
         ),
         ("GREENLOOP_RESOLVER", "GEVENT_RESOLVER"),
         "The class whose instances look up host names for a hub.",
+    )
+    loop = _Setting(
+        "default",
+        _loop_class,
+        ("GREENLOOP_LOOP", "GEVENT_LOOP"),
+        "The class of hubs' loops: one, or names of which the first counts that there is:"
+        ' "default", "epoll", "poll", those of gevent\'s loops ("libev-cext", "libev-cffi",'
+        ' "libuv-cffi"), which mean the default, or "package.module.class".',
+    )
+    libev_backend = _Setting(
+        None,
+        lambda value: value or None,
+        ("GREENLOOP_BACKEND", "GEVENT_BACKEND"),
+        "Which backends hubs' loops may use, as the argument `flags` of the loop's class;"
+        " None for what the class says.",
     )
     threadpool = _Setting(
         "greenloop.threadpool.ThreadPool",

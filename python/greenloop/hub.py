@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from _thread import get_ident
+from _thread import get_ident, get_native_id
 from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
@@ -23,6 +24,7 @@ from greenloop._core import (
     sleep,
     spawn_raw,
 )
+from greenloop._core import _set_hub_class as set_default_hub_class
 from greenloop._core import greenlet as RawGreenlet  # noqa: N812 - gevent's name for it
 from greenloop._wait import iwait, wait
 from greenloop.exceptions import HubDestroyed, InvalidThreadUseError, LoopExit
@@ -41,6 +43,7 @@ __all__ = [
     "iwait",
     "kill",
     "reinit",
+    "set_default_hub_class",
     "set_hub",
     "signal",
     "sleep",
@@ -49,10 +52,25 @@ __all__ = [
 ]
 
 
+def _new_loop(flags: Any = None, default: bool | None = None) -> Any:
+    """A loop as configured, for a hub of this thread."""
+    if flags is None:
+        flags = config.libev_backend
+    if default is None:
+        # Linux numbers the main thread as the process.
+        default = get_native_id() == os.getpid()
+    return config.loop(flags=flags, default=default)
+
+
 class Hub(_core.Hub):
     """The greenlet that runs the event loop of a thread. `get_hub()` makes it.
 
     Programs may subclass it, and replace its methods on an instance. (As gevent.hub.Hub.)
+
+    loop: the loop to run, or the flags for a new one (see `greenloop.core.loop`). None for the one
+        that the thread's last hub has left, or else a new one as configured.
+    default: whether a new loop is the main one of the process. None for whether this is the main
+        thread.
     """
 
     #: Exceptions that are no errors when they end a greenlet: nothing is printed.
@@ -74,8 +92,15 @@ class Hub(_core.Hub):
     _resolver: Any = None
     _threadpool: Any = None
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Any = None, default: bool | None = None) -> None:
         super().__init__()
+        if isinstance(loop, _core.loop):
+            if default is not None:
+                raise TypeError("Unexpected argument: default")
+            if self.loop is not loop:
+                _core._attach_loop(self, loop)
+        elif loop is not None or default is not None:
+            _core._attach_loop(self, _new_loop(loop, default))
         #: The identity of the hub's thread, as from `threading.get_ident()`.
         self.thread_ident = get_ident()
         self.switch_interval = sys.getswitchinterval()
@@ -83,12 +108,14 @@ class Hub(_core.Hub):
     @property
     def main_hub(self) -> bool:
         """Whether it is the hub of the program's main thread."""
-        return self.loop.default
+        loop = self.loop
+        return loop is not None and loop.default
 
     @property
-    def backend(self) -> str:
-        """Which interface of the system the loop waits with."""
-        return self.loop.backend
+    def backend(self) -> Any:
+        """Which backends new loops may use: `config.libev_backend`. The one in use is
+        `loop.backend`."""
+        return config.libev_backend
 
     # --- errors
 
@@ -245,9 +272,9 @@ class Hub(_core.Hub):
     # --- its parts
 
     @property
-    def loop_class(self) -> type[_core.loop]:
-        """The class of `loop`."""
-        return type(self.loop)
+    def loop_class(self) -> Any:
+        """The class of new loops: `config.loop`."""
+        return config.loop
 
     @cached_property
     def resolver_class(self) -> Any:
@@ -292,12 +319,13 @@ class Hub(_core.Hub):
     # --- its end
 
     def destroy(self, destroy_loop: bool | None = None) -> None:
-        """Drop everything that waits and everything that is to run, and free what the hub uses.
+        """Drop everything that is to run, and free what the hub uses.
 
         The thread has no hub then, until it needs a new one. To be called in its thread, by the
         main greenlet.
 
-        destroy_loop: taken for compatibility. The loop is a part of the hub and goes with it.
+        destroy_loop: whether the loop is destroyed as well, with everything that waits. If not, the
+            thread's next hub runs it on. None means all loops but the main one of the process.
 
         Raises InvalidThreadUseError in another thread while the hub's own runs.
         """
@@ -311,16 +339,27 @@ class Hub(_core.Hub):
         pool, self._threadpool = self._threadpool, None
         if pool is not None:
             pool.kill()
+        loop = self.loop
+        if loop is None:
+            return
+        if destroy_loop is None:
+            destroy_loop = not loop.default
         if get_hub_if_exists() is self:
             set_hub(None)
-        _core._destroy_hub(self)
+        if not destroy_loop:
+            _core._keep_loop(loop)
+        elif _core._get_kept_loop() is loop:
+            _core._keep_loop(None)
+        _core._destroy_hub(self, destroy_loop)
 
     def __repr__(self) -> str:
         name = type(self).__name__
         if self.dead:
             return f"<{name} {self.name!r} at {id(self):#x} destroyed>"
-        parts = [f"<{name} {self.name!r} at {id(self):#x} {self.backend}"]
         loop = self.loop
+        if loop is None:
+            return f"<{name} {self.name!r} at {id(self):#x} destroyed>"
+        parts = [f"<{name} {self.name!r} at {id(self):#x} {loop.backend}"]
         parts.append(f"active={loop.activecnt} ready={loop.pendingcnt}")
         if self._resolver is not None:
             parts.append(f"resolver={self._resolver!r}")
@@ -330,7 +369,7 @@ class Hub(_core.Hub):
         return " ".join(parts)
 
 
-_core._set_hub_class(Hub)
+set_default_hub_class(Hub)
 
 
 def idle(priority: int = 0) -> None:

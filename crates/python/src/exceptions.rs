@@ -2,6 +2,7 @@
 
 use crate::greenlet::object::PyGreenlet;
 use crate::hub::HubObject;
+use crate::hub::event_loop::EventLoop;
 use pyo3::prelude::*;
 
 /// An instance of a class of `greenloop.exceptions`, which is plain Python and imports nothing from
@@ -66,14 +67,9 @@ pub fn invalid_thread_use(py: Python<'_>, message: &str) -> PyErr {
 #[cold]
 pub fn handle_error(
     py: Python<'_>,
-    hub: &HubObject,
+    event_loop: &EventLoop,
     context: Option<&Bound<'_, PyAny>>,
     error: PyErr,
 ) {
-    // SAFETY: the hub is alive.
-    let hub = unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()) };
-    let args = (context, error.get_type(py), error.value(py), error.traceback(py));
-    if let Err(failure) = hub.call_method1("handle_error", args) {
-        failure.write_unraisable(py, Some(&hub));
-    }
+    event_loop.report(py, context, error);
 }

@@ -117,10 +117,11 @@ fn children_that_nobody_watches_are_left_alone() {
 #[test]
 fn death_by_a_signal_shows() {
     each_way(|reactor| {
-        let one = child(0);
+        let mut one = child(0);
         let key = reactor.child_add(pid(&one), false, "one").unwrap();
         kill_process(as_pid(&one), Signal::KILL).unwrap();
         assert_eq!(reports(reactor, 1), ["child one 9"]);
+        assert!(one.wait().is_err(), "it was waited for");
         assert_eq!(reactor.child_remove(key), Some("one"));
     });
 }

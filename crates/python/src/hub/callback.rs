@@ -1,6 +1,6 @@
 //! Functions to be called by the hub once (`loop.run_callback`).
 
-use super::HubObject;
+use super::event_loop::EventLoop;
 use crate::exceptions;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -30,6 +30,11 @@ impl Callback {
 
 #[pymethods]
 impl Callback {
+    #[new]
+    fn py_new(callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> Self {
+        Self::new(callback.unbind(), args.unbind())
+    }
+
     /// Takes the call back, if it has not been made yet.
     pub fn stop(&self) {
         drop(self.take());
@@ -79,7 +84,7 @@ impl Callback {
 }
 
 /// Makes the call of a callback entry; takes the reference. Errors are reported, and survived.
-pub fn run(py: Python<'_>, hub: &HubObject, callback: *mut ffi::PyObject) {
+pub fn run(py: Python<'_>, hub: &EventLoop, callback: *mut ffi::PyObject) {
     // SAFETY: the entry owned the reference.
     let callback = unsafe { Bound::from_owned_ptr(py, callback) };
     let call =

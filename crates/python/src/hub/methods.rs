@@ -1,6 +1,7 @@
 //! The Python class `_core.Hub`; `greenloop.hub.Hub` builds on it.
 
 use super::HubObject;
+use super::event_loop::EventLoop;
 use super::loop_object::Loop;
 use super::queue::Entry;
 use super::wait::{self, Wait};
@@ -10,10 +11,10 @@ use crate::greenlet::object::PyGreenlet;
 use crate::greenlet::thread::Thread;
 use crate::greenlet::types::{self, ClassSpec, slot};
 use crate::time::deadline_after;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -73,9 +74,113 @@ fn attached<'py>() -> Python<'py> {
     unsafe { Python::assume_attached() }
 }
 
-unsafe extern "C" fn new(kind: *mut ffi::PyTypeObject, _args: Object, _kwargs: Object) -> Object {
-    // SAFETY: called for the hub type and its subtypes.
-    unsafe { HubObject::allocate(attached(), kind) }
+unsafe extern "C" fn new(kind: *mut ffi::PyTypeObject, args: Object, kwargs: Object) -> Object {
+    let py = attached();
+    // SAFETY: called for the hub type and its subtypes, with a tuple and a dict or null.
+    unsafe {
+        match initial_loop(py, args, kwargs) {
+            Ok(made) => HubObject::allocate(kind, made),
+            Err(error) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+        }
+    }
+}
+
+/// The loop that a hub starts with: the one among the arguments, if there is one, the one that the
+/// thread's last hub has left, or a new one as configured. Subclasses have arguments of their own,
+/// so `Hub.__init__` judges them.
+///
+/// # Safety
+///
+/// `args` is a tuple, `kwargs` a dict or null.
+unsafe fn initial_loop<'py>(
+    py: Python<'py>,
+    args: Object,
+    kwargs: Object,
+) -> PyResult<Bound<'py, Loop>> {
+    // SAFETY: as the caller guarantees.
+    let (args, kwargs) = unsafe {
+        (
+            Bound::from_borrowed_ptr(py, args).cast_into::<PyTuple>()?,
+            Bound::from_borrowed_ptr_or_opt(py, kwargs),
+        )
+    };
+    let given = match kwargs {
+        Some(kwargs) => kwargs.cast::<PyDict>()?.get_item("loop")?,
+        None => None,
+    };
+    let given = match given {
+        None if !args.is_empty() => Some(args.get_item(0)?),
+        given => given,
+    };
+    let made = match given.map(Bound::cast_into::<Loop>) {
+        Some(Ok(given)) => given,
+        _ => match kept_loop(py)? {
+            Some(kept) => kept,
+            None => {
+                py.import("greenloop.hub")?.getattr("_new_loop")?.call0()?.cast_into::<Loop>()?
+            }
+        },
+    };
+    made.get().event_loop().check_local(py)?;
+    Ok(made)
+}
+
+const KEPT: &CStr = c"greenloop.loop";
+
+/// The dict of the calling thread: borrowed.
+fn thread_dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    // SAFETY: the GIL is held; a borrowed reference or null.
+    let dict = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyThreadState_GetDict()) };
+    let dict = dict.ok_or_else(|| PyRuntimeError::new_err("this thread cannot keep a loop"))?;
+    Ok(dict.cast_into()?)
+}
+
+fn kept_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, Loop>>> {
+    let kept = thread_dict(py)?.get_item(KEPT.to_str().expect("ASCII"))?;
+    Ok(match kept {
+        Some(kept) => {
+            Some(kept.cast_into::<Loop>()?).filter(|kept| !kept.get().event_loop().is_closed())
+        }
+        None => None,
+    })
+}
+
+/// _get_kept_loop()
+/// --
+///
+/// The loop that the next hub of this thread will run, or None if it will get a new one.
+#[pyfunction]
+fn _get_kept_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, Loop>>> {
+    kept_loop(py)
+}
+
+/// _keep_loop(loop)
+/// --
+///
+/// Has the next hub of this thread run `loop`; None for a new one.
+#[pyfunction]
+#[pyo3(signature = (r#loop))]
+fn _keep_loop<'py>(py: Python<'py>, r#loop: Option<Bound<'py, Loop>>) -> PyResult<()> {
+    let dict = thread_dict(py)?;
+    let key = KEPT.to_str().expect("ASCII");
+    match r#loop {
+        Some(kept) => dict.set_item(key, kept),
+        None if dict.contains(key)? => dict.del_item(key),
+        None => Ok(()),
+    }
+}
+
+/// _attach_loop(hub, loop)
+/// --
+///
+/// Has a hub that has not run yet run `loop` in place of the one it has.
+#[pyfunction]
+#[pyo3(signature = (hub, r#loop))]
+fn _attach_loop<'py>(hub: Bound<'py, PyAny>, r#loop: Bound<'py, Loop>) -> PyResult<()> {
+    hub_argument(&hub)?.attach(hub.py(), &r#loop)
 }
 
 unsafe extern "C" fn init(_this: Object, _args: Object, _kwargs: Object) -> c_int {
@@ -97,23 +202,13 @@ unsafe extern "C" fn switch(
 }
 
 unsafe extern "C" fn get_loop(this: Object, _: *mut c_void) -> Object {
-    // SAFETY: see `hub`.
-    let hub = unsafe { hub(this) };
-    let py = attached();
-    if hub.loop_object.get().is_null() {
-        // SAFETY: a valid object.
-        let owner = unsafe { Bound::from_borrowed_ptr(py, this) };
-        match Py::new(py, Loop::new(owner.unbind())) {
-            Ok(made) => hub.loop_object.set(made.into_ptr()),
-            Err(error) => {
-                error.restore(py);
-                return ptr::null_mut();
-            }
-        }
+    // SAFETY: see `hub`; a new reference.
+    unsafe {
+        let hub = hub(this);
+        let object = if hub.destroyed.get() { ffi::Py_None() } else { hub.loop_object.get() };
+        ffi::Py_INCREF(object);
+        object
     }
-    // SAFETY: owned by the hub.
-    unsafe { ffi::Py_INCREF(hub.loop_object.get()) };
-    hub.loop_object.get()
 }
 
 unsafe extern "C" fn get_dead(this: Object, _: *mut c_void) -> Object {
@@ -146,23 +241,18 @@ unsafe extern "C" fn traverse(this: Object, visit: ffi::visitproc, arg: *mut c_v
     // SAFETY: the interpreter passes a hub. What the queue and the reactor hold is not visited:
     // it is to run, so it is in use.
     unsafe {
-        let object = hub(this).loop_object.get();
-        if !object.is_null() {
-            let status = visit(object, arg);
-            if status != 0 {
-                return status;
-            }
+        let status = visit(hub(this).loop_object.get(), arg);
+        if status != 0 {
+            return status;
         }
         types::traverse(this, visit, arg)
     }
 }
 
 unsafe extern "C" fn clear(this: Object) -> c_int {
-    // SAFETY: owned, cleared before it is dropped.
-    unsafe {
-        ffi::Py_XDECREF(hub(this).loop_object.replace(ptr::null_mut()));
-        types::clear(this)
-    }
+    // The loop is kept: a hub is never without one, and the loop does not own the hub.
+    // SAFETY: the interpreter passes a hub.
+    unsafe { types::clear(this) }
 }
 
 unsafe extern "C" fn dealloc(this: Object) {
@@ -170,13 +260,9 @@ unsafe extern "C" fn dealloc(this: Object) {
     unsafe {
         ffi::PyObject_GC_UnTrack(this.cast());
         let object = this.cast::<HubObject>();
-        (*object).drop_work();
+        (*object).leave_loop();
+        (*object).unpin();
         ffi::Py_XDECREF((*object).loop_object.replace(ptr::null_mut()));
-        ptr::drop_in_place(&raw mut (*object).ready);
-        ptr::drop_in_place(&raw mut (*object).reactor);
-        ptr::drop_in_place(&raw mut (*object).fired);
-        ptr::drop_in_place(&raw mut (*object).inbox);
-        ptr::drop_in_place(&raw mut (*object).phases);
         types::free(this);
     }
 }
@@ -241,6 +327,15 @@ fn _set_hub_class(class: Bound<'_, PyAny>) -> PyResult<()> {
     }
     HubObject::set_class(class);
     Ok(())
+}
+
+/// _get_hub_class()
+/// --
+///
+/// The class that `get_hub` makes hubs of.
+#[pyfunction]
+fn _get_hub_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    HubObject::class(py)
 }
 
 /// _throw_later(greenlet, typ, val=None, tb=None)
@@ -348,46 +443,49 @@ fn _idle(py: Python<'_>) -> PyResult<()> {
     wait.park(Some(&hub.idling), None).into_result().map(drop)
 }
 
-/// _destroy_hub(hub)
+/// The hub behind an argument.
+fn hub_argument<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a HubObject> {
+    if !is_hub(object.as_ptr()) {
+        return Err(PyTypeError::new_err(format!(
+            "expected a Hub, not {}",
+            object.get_type().name()?
+        )));
+    }
+    // SAFETY: checked to be a hub.
+    Ok(unsafe { &*object.as_ptr().cast::<HubObject>() })
+}
+
+/// _destroy_hub(hub, destroy_loop)
 /// --
 ///
-/// Drops what the hub would still run, and everything it waits for.
+/// Drops what the hub would still run; with `destroy_loop` everything it waits for too, and the
+/// loop cannot be used again.
 ///
 /// InvalidThreadUseError is raised while the hub is at work in another thread.
 #[pyfunction]
-fn _destroy_hub(hub: Bound<'_, PyAny>) -> PyResult<()> {
-    if !is_hub(hub.as_ptr()) {
-        return Err(PyTypeError::new_err("expected a Hub"));
+fn _destroy_hub(hub: Bound<'_, PyAny>, destroy_loop: bool) -> PyResult<()> {
+    let object = hub_argument(&hub)?;
+    // SAFETY: a hub has a thread as long as it lives.
+    let thread = unsafe { &*object.greenlet().thread.get() };
+    if !thread.is_calling() && !thread.has_ended() && !object.destroyed.get() {
+        return Err(crate::exceptions::invalid_thread_use(
+            hub.py(),
+            "a hub can be destroyed in its own thread only",
+        ));
     }
-    // SAFETY: checked to be a hub; it has a thread as long as it lives.
-    unsafe {
-        let object = &*hub.as_ptr().cast::<HubObject>();
-        let thread = &*object.greenlet().thread.get();
-        if !thread.is_calling() && !thread.has_ended() && !object.destroyed.get() {
-            return Err(crate::exceptions::invalid_thread_use(
-                hub.py(),
-                "a hub can be destroyed in its own thread only",
-            ));
-        }
-        object.drop_work();
-    }
+    object.end(destroy_loop);
     Ok(())
 }
 
 /// _after_fork_in_child()
 /// --
 ///
-/// Makes the descriptors of this thread's loop anew: those of the parent process are shared with
+/// Makes the descriptors of this thread's loops anew: those of the parent process are shared with
 /// it. Registered with os.register_at_fork.
 #[pyfunction]
 fn _after_fork_in_child(py: Python<'_>) -> PyResult<()> {
     crate::greenlet::asyncio::forked();
-    let Some(thread) = Thread::try_get() else { return Ok(()) };
-    // SAFETY: owned by the thread's record.
-    match unsafe { thread.hub.get().as_ref() } {
-        Some(hub) => hub.reinit(py),
-        None => Ok(()),
-    }
+    EventLoop::all_forked(py)
 }
 
 fn register_at_fork(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -426,11 +524,15 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(get_hub_if_exists, module)?,
         wrap_pyfunction!(set_hub, module)?,
         wrap_pyfunction!(_set_hub_class, module)?,
+        wrap_pyfunction!(_get_hub_class, module)?,
         wrap_pyfunction!(_throw_later, module)?,
         wrap_pyfunction!(_switch_later, module)?,
         wrap_pyfunction!(_join_hub, module)?,
         wrap_pyfunction!(_idle, module)?,
         wrap_pyfunction!(_destroy_hub, module)?,
+        wrap_pyfunction!(_attach_loop, module)?,
+        wrap_pyfunction!(_get_kept_loop, module)?,
+        wrap_pyfunction!(_keep_loop, module)?,
     ] {
         module.add_function(function)?;
     }

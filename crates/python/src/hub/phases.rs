@@ -12,16 +12,20 @@ pub enum Phase {
     Check,
     /// When nothing else is to be done. The loop does not sleep while there is such a watcher.
     Idle,
+    /// In a forked child, before anything else.
+    Fork,
 }
+
+const PHASES: usize = 4;
 
 /// The active watchers of each phase, in the order in which they were started.
 pub struct Phases {
-    watchers: [RefCell<Vec<Py<PyAny>>>; 3],
+    watchers: [RefCell<Vec<Py<PyAny>>>; PHASES],
 }
 
 impl Phases {
     pub const fn new() -> Self {
-        Self { watchers: [const { RefCell::new(Vec::new()) }; 3] }
+        Self { watchers: [const { RefCell::new(Vec::new()) }; PHASES] }
     }
 
     fn of(&self, phase: Phase) -> &RefCell<Vec<Py<PyAny>>> {

@@ -5,12 +5,12 @@
 //! If something is ready the poll does not block and the GIL is kept; it is released only around
 //! a wait that can block, and only after a poll that found nothing.
 
+use super::event_loop::EventLoop;
 use super::phases::Phase;
 use super::queue::{Entry, ReadyQueue};
 use super::wait::{Reason, reason_of};
-use super::{AtPoll, HubObject, Source, blocked, callback, reactor_error, watchers};
+use super::{HubObject, Source, blocked, callback, reactor_error, watchers};
 use crate::errors::{raise, take_raised};
-use crate::exceptions;
 use crate::greenlet::exceptions::is_greenlet_exit;
 use crate::greenlet::object::{Next, Payload, PyGreenlet};
 use crate::greenlet::switch;
@@ -22,6 +22,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
+use std::cell::Cell;
 use std::time::Duration;
 
 /// How often the wake-up descriptor for signals is looked after (ns).
@@ -58,20 +59,70 @@ impl HubObject {
         unsafe { (*thread.arena.get()).pin(&here.co) };
         self.take(py, first);
         loop {
-            self.run_ready(py, thread);
+            self.run_ready(py, thread, &self.destroyed);
             if self.destroyed.get() {
                 return (thread.main_owned(), Payload::none());
             }
-            if !self.poll(py, thread) {
+            if !self.poll(py, thread, false) {
                 self.out_of_work(py, thread);
             }
         }
     }
 
-    /// Runs ready entries until there are none, or the switch interval is over.
-    fn run_ready(&self, py: Python<'_>, thread: &Thread) {
+    /// Nothing can become ready any more: whoever waits in the main greenlet is told.
+    fn out_of_work(&self, py: Python<'_>, thread: &Thread) {
+        if !self.joining.is_empty() || !self.one_round.is_empty() {
+            self.one_round.wake_all();
+            self.joining.wake_all();
+            return;
+        }
+        let error = blocked::loop_exit(py, self);
+        error.restore(py);
+        let error = take_raised();
+        // SAFETY: this is the calling thread's hub; no borrow is alive.
+        let back = unsafe { switch::transfer(thread, thread.main(), Payload::Throw(error)) };
+        thread.drop_leftovers();
+        self.take(py, back);
+    }
+}
+
+impl EventLoop {
+    /// `loop.run()` in the hub, or of a loop that has none: runs the loop on the caller's stack
+    /// until nothing keeps it running, `break_` is called, or (with `one_round`) it has looked for
+    /// events once. With `hurry` it does not wait for them.
+    ///
+    /// # Errors
+    ///
+    /// What a signal handler raises, if nothing else is to be told of it.
+    pub fn run_here(&self, py: Python<'_>, one_round: bool, hurry: bool) -> PyResult<()> {
+        let thread = Thread::get(py)?;
+        let _listening = Listening::begin(py, self, thread)?;
+        self.depth.set(self.depth.get() + 1);
+        self.broken.set(false);
         loop {
-            if !self.inbox.is_empty() {
+            self.run_ready(py, thread, &self.broken);
+            if self.broken.get() || self.is_closed() {
+                break;
+            }
+            let more = self.poll(py, thread, hurry);
+            if one_round || hurry {
+                // What these events have made ready belongs to the round.
+                self.run_ready(py, thread, &self.broken);
+                break;
+            }
+            if !more || self.broken.get() {
+                break;
+            }
+        }
+        self.broken.set(false);
+        self.depth.set(self.depth.get() - 1);
+        self.raised.take().map_or(Ok(()), Err)
+    }
+
+    /// Runs ready entries until there are none, the switch interval is over, or `stop` is set.
+    fn run_ready(&self, py: Python<'_>, thread: &Thread, stop: &Cell<bool>) {
+        while !stop.get() {
+            if !self.inbox().is_empty() {
                 self.open_inbox();
             }
             if !self.may_hand_over() {
@@ -82,7 +133,8 @@ impl HubObject {
                 Entry::Call { callback } => callback::run(py, self, callback),
                 entry => {
                     if let Some((target, payload)) = entry.into_switch(thread) {
-                        // SAFETY: this is the calling thread's hub; no borrow is alive.
+                        // SAFETY: the running greenlet is the hub, as only a hub's loop is given
+                        // greenlets to run; no borrow is alive.
                         let back = unsafe { switch::transfer_owned(thread, target, payload) };
                         thread.drop_leftovers();
                         self.take(py, back);
@@ -97,7 +149,9 @@ impl HubObject {
     fn take(&self, py: Python<'_>, payload: Payload) {
         match payload {
             // That is how a hub is ended whose thread ends.
-            Payload::Throw(error) if self.destroyed.get() && is_greenlet_exit(error) => {
+            Payload::Throw(error)
+                if self.hub().is_none_or(|hub| hub.destroyed.get()) && is_greenlet_exit(error) =>
+            {
                 Payload::Throw(error).discard();
             }
             Payload::Throw(error) => {
@@ -105,37 +159,41 @@ impl HubObject {
                 // Not known is which greenlet it was. Without a context it would be the main
                 // greenlet's affair.
                 // SAFETY: the hub is alive.
-                let context = unsafe { Bound::from_borrowed_ptr(py, self.as_ptr()) };
-                exceptions::handle_error(py, self, Some(&context), PyErr::fetch(py));
+                let context =
+                    self.hub().map(|hub| unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()) });
+                self.report(py, context.as_ref(), PyErr::fetch(py));
             }
             other => other.discard(),
         }
     }
 
     fn open_inbox(&self) {
-        for entry in self.inbox.take() {
+        for entry in self.inbox().take() {
             self.push_local(entry);
         }
     }
 
-    /// Looks for events, waiting for one if nothing is ready. False if there is nothing to wait
-    /// for.
-    fn poll(&self, py: Python<'_>, thread: &Thread) -> bool {
+    /// Looks for events, waiting for one if nothing is ready, unless in a `hurry`. False if there
+    /// is nothing to wait for.
+    fn poll(&self, py: Python<'_>, thread: &Thread, hurry: bool) -> bool {
         thread.bury_orphans();
+        self.iteration.set(self.iteration.get() + 1);
+        if self.forked.replace(false) {
+            watchers::dispatch_phase(py, self, Phase::Fork);
+        }
         watchers::dispatch_phase(py, self, Phase::Prepare);
         let mut fired = self.fired.take();
         debug_assert!(fired.is_empty());
-        let outcome = self.poll_into(py, &mut fired);
-        self.polled_at.set(self.reactor(|reactor| reactor.update_now()));
+        let hurry = hurry || self.hurried.get() > 0;
+        let outcome = self.poll_into(py, &mut fired, hurry);
+        self.polled_at.set(self.update_now());
         self.budget.set(super::SWITCHES_BETWEEN_LOOKS);
         let mut signalled = false;
         let mut more = true;
         match outcome {
             Ok(Some(polled)) => signalled = polled.interrupted,
             Ok(None) => more = false,
-            Err(error) => {
-                exceptions::handle_error(py, self, None, reactor_error(py, &error));
-            }
+            Err(error) => self.report(py, None, reactor_error(py, &error)),
         }
         for event in fired.drain(..) {
             match event {
@@ -152,17 +210,19 @@ impl HubObject {
                     self.push_local(Entry::Start { greenlet: greenlet.into_ptr().cast() });
                 }
                 Fired::Woken => signalled = true,
-                other => watchers::dispatch(py, self, other),
+                other => watchers::collect(py, self, other),
             }
         }
         self.fired.set(fired);
+        watchers::call_pending(py, self);
         watchers::dispatch_phase(py, self, Phase::Check);
-        if !self.inbox.is_empty() {
+        if !self.inbox().is_empty() {
             self.open_inbox();
         }
-        if signalled && self.handles_signals {
+        if signalled && self.handles_signals() {
             self.check_signals(py);
         }
+        self.one_round.wake_all();
         more
     }
 
@@ -170,7 +230,7 @@ impl HubObject {
     fn check_signals(&self, py: Python<'_>) {
         // SAFETY: the GIL is held.
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
-            exceptions::handle_error(py, self, None, PyErr::fetch(py));
+            self.report(py, None, PyErr::fetch(py));
         }
     }
 
@@ -178,12 +238,16 @@ impl HubObject {
         &self,
         py: Python<'_>,
         fired: &mut Vec<Fired<Source>>,
+        hurry: bool,
     ) -> std::io::Result<Option<Polled>> {
         let polled = self.reactor(|reactor| reactor.poll(Some(Duration::ZERO), fired))?;
         if !fired.is_empty()
             || polled.interrupted
             || !self.ready(|ready| ready.is_empty())
-            || !self.inbox.is_empty()
+            || !self.inbox().is_empty()
+            || !self.pending.borrow().is_empty()
+            || self.broken.get()
+            || hurry
         {
             return Ok(Some(polled));
         }
@@ -191,28 +255,28 @@ impl HubObject {
             self.idling.wake_all();
             return Ok(Some(polled));
         }
+        let more = self.has_work();
         if !self.phases.is_empty(Phase::Idle) {
             watchers::dispatch_phase(py, self, Phase::Idle);
-            return Ok(Some(polled));
+            return Ok(more.then_some(polled));
         }
-        if !self.has_work() {
+        if !more {
             return Ok(None);
         }
         // When the interpreter goes down there are no handlers any more.
-        if self.handles_signals && !interpreter_is_finalizing() {
+        if self.handles_signals() && !interpreter_is_finalizing() {
             self.listen_to_signals(py);
         }
-        let at_poll = AtPoll { now: self.now(), active: self.active_count() };
-        self.at_poll.set(Some(at_poll));
+        self.waiting.set(Some(self.count_active()));
         // SAFETY: the thread state is put back before anything else happens. Nobody else touches
-        // the reactor: it is this thread's, and others are told what is in `at_poll`.
+        // the reactor: it is this thread's, and others are told what is in `waiting`.
         let polled = unsafe {
             let state = ffi::PyEval_SaveThread();
             let polled = (*self.reactor.get()).poll(None, fired);
             ffi::PyEval_RestoreThread(state);
             polled
         };
-        self.at_poll.set(None);
+        self.waiting.set(None);
         polled.map(Some)
     }
 
@@ -228,31 +292,27 @@ impl HubObject {
         }
         self.listens_until.set(now + LISTEN_INTERVAL);
         if let Err(error) = self.set_wakeup_fd(py) {
-            exceptions::handle_error(py, self, None, error);
+            self.report(py, None, error);
         }
     }
 
     fn set_wakeup_fd(&self, py: Python<'_>) -> PyResult<()> {
-        static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let set = SET
-            .get_or_try_init(py, || {
-                Ok::<_, PyErr>(py.import("_signal")?.getattr("set_wakeup_fd")?.unbind())
-            })?
-            .bind(py);
-        let keywords = PyDict::new(py);
-        keywords.set_item("warn_on_full_buffer", false)?;
-        let ours = self.reactor(|reactor| reactor.waker().raw_fd());
-        let before: i32 = set.call((ours,), Some(&keywords))?.extract()?;
-        if before != -1 && before != ours && set.call((before,), Some(&keywords)).is_err() {
+        let ours = self.wakeup_fd();
+        let before = exchange_wakeup_fd(py, ours)?;
+        if before != -1 && before != ours && exchange_wakeup_fd(py, before).is_err() {
             // It has been closed without being taken away.
-            set.call((ours,), Some(&keywords))?;
+            exchange_wakeup_fd(py, ours)?;
         }
         Ok(())
     }
 
+    fn wakeup_fd(&self) -> i32 {
+        self.reactor(|reactor| reactor.waker().raw_fd())
+    }
+
     /// Takes the wake-up descriptor away before it is closed, if it is ours.
     pub(super) fn stop_listening(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.handles_signals || self.listens_until.replace(0) == 0 || !on_main_thread() {
+        if !self.handles_signals() || self.listens_until.replace(0) == 0 || !on_main_thread() {
             return Ok(());
         }
         let set = py.import("_signal")?.getattr("set_wakeup_fd")?;
@@ -264,27 +324,67 @@ impl HubObject {
         Ok(())
     }
 
-    /// Whether anything can still become ready.
+    /// Whether anything can still become ready. Other threads can release a lock or put an item for
+    /// a greenlet that waits, but keep neither a loop without a hub running, nor `hub.join()`
+    /// waiting.
     fn has_work(&self) -> bool {
-        self.active_count() > self.unreferenced.get()
+        self.active_count() > 0
             || self.outstanding.get() > 0
-            || self.open_async.get() > 0
-            || other_threads_run()
+            || (!self.hub.get().is_null()
+                && self.joining.is_empty()
+                && self.one_round.is_empty()
+                && other_threads_run())
     }
+}
 
-    /// Nothing can become ready any more: whoever waits in the main greenlet is told.
-    fn out_of_work(&self, py: Python<'_>, thread: &Thread) {
-        if !self.joining.is_empty() {
-            self.joining.wake_all();
-            return;
+/// Has signals write to `fd` and returns what they have written to before; -1 for none.
+fn exchange_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
+    static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let set = SET
+        .get_or_try_init(py, || {
+            Ok::<_, PyErr>(py.import("_signal")?.getattr("set_wakeup_fd")?.unbind())
+        })?
+        .bind(py);
+    let keywords = PyDict::new(py);
+    keywords.set_item("warn_on_full_buffer", false)?;
+    set.call((fd,), Some(&keywords))?.extract()
+}
+
+/// While a loop without a hub runs in the main thread, signals end its waits in the place of the
+/// hub's, which does not run meanwhile.
+struct Listening<'py> {
+    py: Python<'py>,
+    hub: Option<i32>,
+}
+
+impl<'py> Listening<'py> {
+    fn begin(py: Python<'py>, event_loop: &EventLoop, thread: &Thread) -> PyResult<Self> {
+        let mut listening = Self { py, hub: None };
+        // SAFETY: owned by the thread's record.
+        if let Some(hub) = unsafe { thread.hub.get().as_ref() }
+            && event_loop.handles_signals()
+            && event_loop.hub().is_none()
+            && hub.listens_until.get() > 0
+        {
+            let of_hub = hub.wakeup_fd();
+            let before = exchange_wakeup_fd(py, event_loop.wakeup_fd())?;
+            if before == of_hub {
+                listening.hub = Some(of_hub);
+            } else {
+                exchange_wakeup_fd(py, before)?;
+            }
         }
-        let error = blocked::loop_exit(py, self);
-        error.restore(py);
-        let error = take_raised();
-        // SAFETY: this is the calling thread's hub; no borrow is alive.
-        let back = unsafe { switch::transfer(thread, thread.main(), Payload::Throw(error)) };
-        thread.drop_leftovers();
-        self.take(py, back);
+        Ok(listening)
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        if let Some(fd) = self.hub
+            && let Err(error) = exchange_wakeup_fd(self.py, fd)
+        {
+            error.write_unraisable(self.py, None);
+        }
     }
 }
 

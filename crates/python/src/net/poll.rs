@@ -181,8 +181,8 @@ fn gather(py: Python<'_>, entries: &[libc::pollfd]) -> PyResult<OwnedFd> {
 ///
 /// Ends all waits of this thread for a descriptor that is about to be closed.
 #[pyfunction]
-fn _forget_fd(py: Python<'_>, fd: RawFd) -> PyResult<()> {
-    super::state::forget(py, fd)
+fn _forget_fd(py: Python<'_>, fd: RawFd) {
+    super::state::forget(py, fd);
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -4,16 +4,10 @@ use super::errors::closed_elsewhere;
 use super::wait::{self, Deadline, Direction};
 use crate::exceptions;
 use crate::greenlet::thread::Thread;
-use crate::hub::HubObject;
-use crate::hub::Source;
-use crate::hub::callback::Callback;
-use crate::hub::queue::Entry;
 use crate::hub::wait::{Reason, Ticket, Wait};
-use greenloop_reactor::Fired;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -148,56 +142,22 @@ impl SocketState {
     }
 
     /// Ends all use of the descriptor, which is about to be closed or given away.
-    fn let_go(&self, py: Python<'_>) -> PyResult<()> {
+    fn let_go(&self, py: Python<'_>) {
         let fd = self.fd.replace(-1);
         self.cancel(Direction::Read);
         self.cancel(Direction::Write);
-        if fd < 0 || !self.has_waited.get() {
-            return Ok(());
+        if fd >= 0 && self.has_waited.get() {
+            forget(py, fd);
         }
-        forget(py, fd)
     }
 }
 
 /// Tells the calling thread's reactor that a descriptor is about to be closed.
-pub fn forget(py: Python<'_>, fd: RawFd) -> PyResult<()> {
+pub fn forget(py: Python<'_>, fd: RawFd) {
     // SAFETY: owned by the thread's record.
-    let Some(hub) = Thread::try_get().and_then(|thread| unsafe { thread.hub.get().as_ref() })
-    else {
-        return Ok(());
-    };
-    let mut fired = Vec::new();
-    hub.reactor(|reactor| reactor.forget_fd(fd, &mut fired));
-    for event in fired {
-        match event {
-            Fired::Wait { data: Source::Wait(ticket), .. } => {
-                ticket.wake(Reason::Closed);
-            }
-            Fired::Watch { key, .. } => {
-                let watcher = hub.reactor(|reactor| match reactor.watch_data(key) {
-                    Some(Source::Watcher(watcher)) => Some(watcher.clone_ref(py)),
-                    _ => None,
-                });
-                if let Some(watcher) = watcher {
-                    call_later(hub, watcher.bind(py))?;
-                }
-            }
-            _ => {}
-        }
+    if let Some(hub) = Thread::try_get().and_then(|thread| unsafe { thread.hub.get().as_ref() }) {
+        hub.forget_fd(py, fd);
     }
-    Ok(())
-}
-
-/// Has a watcher's callback called by the hub, once.
-fn call_later(hub: &HubObject, watcher: &Bound<'_, PyAny>) -> PyResult<()> {
-    let function = watcher.getattr("callback")?;
-    if function.is_none() {
-        return Ok(());
-    }
-    let args = watcher.getattr("args")?.cast_into::<PyTuple>()?;
-    let callback = Py::new(watcher.py(), Callback::new(function.unbind(), args.unbind()))?;
-    hub.push_local(Entry::Call { callback: callback.into_ptr() });
-    Ok(())
 }
 
 #[cold]
@@ -331,7 +291,7 @@ impl SocketState {
 
     /// Ends all use of the descriptor, which is about to be closed or given away: whoever waits
     /// on it is woken with an OSError.
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
-        self.let_go(py)
+    fn release(&self, py: Python<'_>) {
+        self.let_go(py);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::greenlet::object::PyGreenlet;
 use crate::greenlet::thread::Thread;
+use crate::hub::event_loop::EventLoop;
 use crate::hub::methods::greenlet_argument;
 use crate::hub::queue::Entry;
 use crate::hub::{HubObject, Source};
@@ -20,8 +21,8 @@ use std::cell::{Cell, RefCell};
 #[derive(Default)]
 pub struct ThrowTimer {
     key: Cell<Option<TimerKey>>,
-    /// The address of the hub that has the timer.
-    hub: Cell<usize>,
+    /// The address of the loop that has the timer.
+    event_loop: Cell<usize>,
     /// Whether the time is over and the throw waits for its turn.
     due: Cell<bool>,
     target: RefCell<Option<(Py<PyAny>, Py<PyAny>)>>,
@@ -42,7 +43,7 @@ impl ThrowTimer {
     }
 
     /// Called when the time is over.
-    pub fn expired(slf: Py<Self>, key: TimerKey, hub: &HubObject) {
+    pub fn expired(slf: Py<Self>, key: TimerKey, hub: &EventLoop) {
         // It may have been stopped, and started again, by something that fired with it.
         if slf.get().key.get() != Some(key) {
             return;
@@ -81,27 +82,27 @@ impl ThrowTimer {
         let source = Source::Throw(slf.clone().unbind());
         let key = hub.reactor(|reactor| reactor.timer_add(deadline_after(seconds), source));
         this.key.set(Some(key));
-        this.hub.set(std::ptr::from_ref(hub).addr());
+        this.event_loop.set(std::ptr::from_ref::<EventLoop>(hub).addr());
         this.due.set(false);
         Ok(())
     }
 
     /// Takes the throw back, if it has not happened.
-    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+    fn stop(&self) {
         let target = self.target.borrow_mut().take();
         self.due.set(false);
         // Keys mean something to the reactor that gave them only. Left there, the timer finds
         // nothing to do.
         if let Some(key) = self.key.take()
             && let Some(thread) = Thread::try_get()
-            && thread.hub.get().addr() == self.hub.get()
+            // SAFETY: owned by the thread's record.
+            && let Some(hub) = unsafe { thread.hub.get().as_ref() }
+            && std::ptr::from_ref::<EventLoop>(hub).addr() == self.event_loop.get()
         {
-            let hub = HubObject::of(py, thread)?;
             let source = hub.reactor(|reactor| reactor.timer_remove(key));
             drop(source);
         }
         drop(target);
-        Ok(())
     }
 
     /// Whether the exception is still to be thrown.
