@@ -26,6 +26,7 @@ CARGO_HERE = PYO3_PYTHON='$(CURDIR)/$(MAIN)/python' cargo
 help:
 	@echo 'make demo          fetch 1,000 URLs with greenlets and with threads, and compare'
 	@echo 'make test          test the crates, then the package'
+	@echo 'make test-poll     test the package over poll(2) instead of epoll(7)'
 	@echo 'make test-matrix   the same on every supported Python this machine has'
 	@echo 'make pythons       unpack CPython 3.14 and 3.15 into build/ (Debian packages)'
 	@echo 'make test-aarch64  the crates and greenlets on emulated AArch64'
@@ -60,7 +61,7 @@ bench:
 
 # --- tests ---
 
-.PHONY: test test-rust test-python test-matrix test-aarch64 conformance conformance-greenlet
+.PHONY: test test-rust test-python test-poll test-matrix test-aarch64 conformance conformance-greenlet
 test: test-rust test-python
 
 # The crate python is a part of the interpreter's process and is tested from Python.
@@ -69,6 +70,10 @@ test-rust:
 
 test-python: installed services
 	$(MAIN)/python -m pytest $(PYTEST_FLAGS)
+
+# The package over the portable backend.
+test-poll:
+	GREENLOOP_LOOP=poll $(MAKE) --no-print-directory test-python
 
 # Programs that tests start, from Debian's packages where they are missing.
 .PHONY: services

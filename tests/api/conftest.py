@@ -9,7 +9,8 @@ import pytest
 # These describe what greenloop promises beyond gevent, so gevent is not held to them.
 collect_ignore = (
     ["test_better_than_gevent.py", "test_core_better_than_gevent.py"]
-    if os.environ.get("GREENLOOP_TEST_PEER") == "1" else []
+    if os.environ.get("GREENLOOP_TEST_PEER") == "1"
+    else []
 )
 
 

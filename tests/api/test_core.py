@@ -128,14 +128,14 @@ def test_the_error_handler_is_told(loop, capfd):
     loop.error_handler = handler = Handler()
     assert loop.error_handler is handler
     timer = loop.timer(0.001)
-    timer.start(lambda: [][1])
+    timer.start([].index, 1)
     callback = loop.run_callback(lambda: {}[1])
     later = loop.timer(0.01)
     later.start(log.append, 1)
     loop.run()
     assert [(context, kind) for context, kind, *_ in told] == [
         (callback, KeyError),
-        (timer, IndexError),
+        (timer, ValueError),
     ]
     assert log == [1]
     loop.handle_error(None, ValueError, ValueError("x"), None)
