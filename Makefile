@@ -26,8 +26,8 @@ CARGO_HERE = PYO3_PYTHON='$(CURDIR)/$(MAIN)/python' cargo
 help:
 	@echo 'make demo          fetch 1,000 URLs with greenlets and with threads, and compare'
 	@echo 'make test          test the crates, then the package'
-	@echo 'make test-poll     test the package over poll(2) instead of epoll(7)'
 	@echo 'make test-matrix   the same on every supported Python this machine has'
+	@echo 'make test-poll     test the package over poll(2) instead of epoll(7)'
 	@echo 'make pythons       unpack CPython 3.14 and 3.15 into build/ (Debian packages)'
 	@echo 'make test-aarch64  the crates and greenlets on emulated AArch64'
 	@echo 'make test-valgrind the tests of stacks and greenlets, every memory access checked'

@@ -94,12 +94,14 @@ class Hub(_core.Hub):
 
     def __init__(self, loop: Any = None, default: bool | None = None) -> None:
         super().__init__()
-        if isinstance(loop, _core.loop):
+        if loop is None and default is None:
+            pass
+        elif isinstance(loop, _core.loop):
             if default is not None:
                 raise TypeError("Unexpected argument: default")
             if self.loop is not loop:
                 _core._attach_loop(self, loop)
-        elif loop is not None or default is not None:
+        else:
             _core._attach_loop(self, _new_loop(loop, default))
         #: The identity of the hub's thread, as from `threading.get_ident()`.
         self.thread_ident = get_ident()

@@ -3,6 +3,7 @@
 use super::callback::Callback;
 use super::event_loop::EventLoop;
 use super::queue::Entry;
+use super::run::on_main_thread;
 use super::wait::Wait;
 use super::{reactor_error, watchers};
 use crate::greenlet::object::Status;
@@ -28,6 +29,12 @@ pub struct Loop {
 impl Loop {
     pub fn event_loop(&self) -> &EventLoop {
         &self.event_loop
+    }
+
+    /// A loop for a hub that is first needed when the interpreter goes down.
+    pub fn plain(py: Python<'_>) -> PyResult<Self> {
+        let default = on_main_thread();
+        Ok(Self { event_loop: EventLoop::new(py, &[Backend::Auto], default)?, flags: 0 })
     }
 
     /// The loop, if the caller runs in its thread.

@@ -119,6 +119,8 @@ unsafe fn initial_loop<'py>(
         Some(Ok(given)) => given,
         _ => match kept_loop(py)? {
             Some(kept) => kept,
+            // Nothing can be imported any more.
+            None if types::interpreter_is_finalizing() => Bound::new(py, Loop::plain(py)?)?,
             None => {
                 py.import("greenloop.hub")?.getattr("_new_loop")?.call0()?.cast_into::<Loop>()?
             }
