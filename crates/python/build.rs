@@ -35,6 +35,7 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
         ("FRAME_OBJECT_BACK", "offsetof(PyFrameObject, f_back)"),
         ("FRAME_OBJECT_DATA", "offsetof(PyFrameObject, _f_frame_data)"),
         ("CODE_NLOCALSPLUS", "offsetof(PyCodeObject, co_nlocalsplus)"),
+        ("CODE_INSTRUCTIONS", "offsetof(PyCodeObject, co_code_adaptive)"),
         ("OWNED_BY_THREAD", "FRAME_OWNED_BY_THREAD"),
         ("OWNED_BY_GENERATOR", "FRAME_OWNED_BY_GENERATOR"),
         ("OWNED_BY_FRAME_OBJECT", "FRAME_OWNED_BY_FRAME_OBJECT"),
@@ -61,6 +62,14 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
         11..=13 => ("FRAME_STACKTOP", "offsetof(_PyInterpreterFrame, stacktop)"),
         _ => ("FRAME_STACKPOINTER", "offsetof(_PyInterpreterFrame, stackpointer)"),
     });
+    // The code that a frame runs, and where in it.
+    if minor < 13 {
+        wanted.push(("FRAME_CODE", "offsetof(_PyInterpreterFrame, f_code)"));
+        wanted.push(("FRAME_INSTRUCTION", "offsetof(_PyInterpreterFrame, prev_instr)"));
+    } else {
+        wanted.push(("FRAME_CODE", "offsetof(_PyInterpreterFrame, f_executable)"));
+        wanted.push(("FRAME_INSTRUCTION", "offsetof(_PyInterpreterFrame, instr_ptr)"));
+    }
     match minor {
         11 => wanted.extend([
             ("TS_DICT", "offsetof(PyThreadState, dict)"),
@@ -110,13 +119,12 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
                 ("TS_C_STACK_SOFT_LIMIT", "offsetof(_PyThreadStateImpl, c_stack_soft_limit)"),
                 ("TS_C_STACK_HARD_LIMIT", "offsetof(_PyThreadStateImpl, c_stack_hard_limit)"),
                 ("C_STACK_MARGIN", "_PyOS_STACK_MARGIN_BYTES"),
+                ("STACKREF_TAG_BITS", "Py_TAG_BITS"),
             ]);
             if minor == 15 {
                 wanted.extend([
                     ("TS_EVAL_BREAKER", "offsetof(PyThreadState, eval_breaker)"),
                     ("EVAL_EVENTS_MASK", "_PY_EVAL_EVENTS_MASK"),
-                    ("FRAME_EXECUTABLE", "offsetof(_PyInterpreterFrame, f_executable)"),
-                    ("STACKREF_TAG_BITS", "Py_TAG_BITS"),
                     ("TS_BASE_FRAME", "offsetof(PyThreadState, base_frame)"),
                     ("TS_LAST_PROFILED_FRAME", "offsetof(PyThreadState, last_profiled_frame)"),
                     (

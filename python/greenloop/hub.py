@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+import weakref
 from _thread import get_ident, get_native_id
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import count
 from types import TracebackType
 from typing import Any, ClassVar, TextIO
 
@@ -15,6 +17,7 @@ from greenloop import _core
 from greenloop._config import config
 from greenloop._core import (
     GreenletExit,
+    TrackedRawGreenlet,
     Waiter,
     _throw_later,
     get_hub,
@@ -24,8 +27,9 @@ from greenloop._core import (
     sleep,
     spawn_raw,
 )
-from greenloop._core import _set_hub_class as set_default_hub_class
 from greenloop._core import greenlet as RawGreenlet  # noqa: N812 - gevent's name for it
+from greenloop._hub_local import get_loop, set_default_hub_class, set_loop
+from greenloop._ident import IdentRegistry
 from greenloop._wait import iwait, wait
 from greenloop.exceptions import HubDestroyed, InvalidThreadUseError, LoopExit
 
@@ -35,9 +39,11 @@ __all__ = [
     "HubDestroyed",
     "LoopExit",
     "RawGreenlet",
+    "TrackedRawGreenlet",
     "Waiter",
     "get_hub",
     "get_hub_if_exists",
+    "get_loop",
     "getcurrent",
     "idle",
     "iwait",
@@ -45,6 +51,7 @@ __all__ = [
     "reinit",
     "set_default_hub_class",
     "set_hub",
+    "set_loop",
     "signal",
     "sleep",
     "spawn_raw",
@@ -89,8 +96,13 @@ class Hub(_core.Hub):
     #: How many native threads the thread pool has at most.
     threadpool_size = 10
 
+    #: The native thread that looks after the hub, if that was started.
+    periodic_monitoring_thread: Any = None
+
     _resolver: Any = None
     _threadpool: Any = None
+
+    _count: ClassVar[Iterator[int]] = count(1)
 
     def __init__(self, loop: Any = None, default: bool | None = None) -> None:
         super().__init__()
@@ -103,6 +115,12 @@ class Hub(_core.Hub):
                 _core._attach_loop(self, loop)
         else:
             _core._attach_loop(self, _new_loop(loop, default))
+        #: A number that no other hub of the process has.
+        self.minimal_ident = next(Hub._count)
+        #: A weak reference to the greenlet that needed the hub first.
+        self.spawning_greenlet = weakref.ref(self.parent) if config.track_greenlet_tree else None
+        #: A dict shared by all greenlets that callbacks of the loop spawn.
+        self.spawn_tree_locals: dict[Any, Any] | None = {} if config.track_greenlet_tree else None
         #: The identity of the hub's thread, as from `threading.get_ident()`.
         self.thread_ident = get_ident()
         self.switch_interval = sys.getswitchinterval()
@@ -118,6 +136,11 @@ class Hub(_core.Hub):
         """Which backends new loops may use: `config.libev_backend`. The one in use is
         `loop.backend`."""
         return config.libev_backend
+
+    @cached_property
+    def ident_registry(self) -> IdentRegistry:
+        """Gives small numbers to objects of the hub's thread; Greenlets have `minimal_ident`."""
+        return IdentRegistry()
 
     # --- errors
 
@@ -318,6 +341,27 @@ class Hub(_core.Hub):
     def threadpool(self) -> None:
         self._threadpool = None
 
+    def start_periodic_monitoring_thread(self) -> Any:
+        """Start the native thread that looks after the hub, if `config.monitor_thread` is set.
+
+        It is started when the hub first runs, and only once. Subscribers of `greenloop.events` are
+        told. To be called in the hub's thread.
+
+        Returns its object, with `add_monitoring_function` and others; None if there is none.
+        """
+        if self.periodic_monitoring_thread is None and config.monitor_thread:
+            from greenloop._monitor import PeriodicMonitoringThread
+            from greenloop.events import (
+                PeriodicMonitorThreadStartedEvent,
+                notify_and_call_entry_points,
+            )
+
+            monitor = self.periodic_monitoring_thread = PeriodicMonitoringThread(self)
+            if self.main_hub:
+                monitor.install_monitor_memory_usage()
+            notify_and_call_entry_points(PeriodicMonitorThreadStartedEvent(monitor))
+        return self.periodic_monitoring_thread
+
     # --- its end
 
     def destroy(self, destroy_loop: bool | None = None) -> None:
@@ -333,6 +377,9 @@ class Hub(_core.Hub):
         """
         if getcurrent() is self:
             raise AssertionError("the hub cannot destroy itself")
+        monitor, self.periodic_monitoring_thread = self.periodic_monitoring_thread, None
+        if monitor is not None:
+            monitor.kill()
         if self.thread_ident != get_ident() and not self.dead:
             raise InvalidThreadUseError(f"{self!r} can be destroyed in its own thread only")
         resolver, self._resolver = self._resolver, None
@@ -468,7 +515,7 @@ def reinit(hub: Hub | None = None) -> None:
         if hub is None:
             return
     hub.loop.reinit()
-    for part in (hub._threadpool, hub._resolver):
+    for part in (hub._threadpool, hub._resolver, hub.periodic_monitoring_thread):
         after_fork = getattr(part, "_on_fork", None)
         if after_fork is not None:
             after_fork()

@@ -76,6 +76,7 @@ _local = local
 
 # Kept from before anything is patched.
 _native_get_ident = _thread.get_ident
+_native_start_new_thread = _thread.start_new_thread
 _native_count = _thread._count
 _native_interrupt_main = _thread.interrupt_main
 _native_set_name: Callable[[str], None] | None = getattr(_thread, "set_name", None)

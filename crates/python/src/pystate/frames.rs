@@ -175,3 +175,79 @@ pub unsafe fn cut_base(state: &PyState, ts: ThreadState, shift: Shift) {
         }
     }
 }
+
+/// The code of a frame: borrowed, null for the interpreter's own frames.
+///
+/// # Safety
+///
+/// A frame of the running chain.
+#[inline(always)]
+unsafe fn code_of(frame: *mut u8) -> *mut ffi::PyObject {
+    if !matches!(owner(frame), layout::OWNED_BY_THREAD | layout::OWNED_BY_GENERATOR) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: complete frames have this field. From 3.14 on it is a tagged reference.
+    unsafe {
+        #[cfg(Py_3_14)]
+        {
+            let tagged: usize = *field(frame, layout::FRAME_CODE);
+            (tagged & !layout::STACKREF_TAG_BITS) as *mut ffi::PyObject
+        }
+        #[cfg(not(Py_3_14))]
+        {
+            *field(frame, layout::FRAME_CODE)
+        }
+    }
+}
+
+/// Fills `places` with where the running greenlet is, the innermost frame first: for each frame
+/// its code (borrowed) and the address of the instruction that it is at. Returns how many there
+/// are. No objects are made.
+///
+/// # Safety
+///
+/// `ts` is the running thread's.
+#[inline]
+pub unsafe fn running_places(ts: ThreadState, places: &mut [(*mut ffi::PyObject, usize)]) -> usize {
+    let mut count = 0;
+    // SAFETY: the chain of the frames that run now; nothing runs meanwhile.
+    unsafe {
+        let mut frame = current_frame(ts);
+        while !frame.is_null() && count < places.len() {
+            let code = code_of(frame);
+            if !code.is_null() {
+                places[count] = (code, *field::<usize>(frame, layout::FRAME_INSTRUCTION));
+                count += 1;
+            }
+            frame = *previous(frame);
+        }
+    }
+    count
+}
+
+/// # Safety
+///
+/// `ts` is the running thread's.
+#[inline(always)]
+unsafe fn current_frame(ts: ThreadState) -> *mut u8 {
+    // SAFETY: fields of the running thread's state.
+    unsafe {
+        #[cfg(Py_3_13)]
+        {
+            *ts.at(layout::TS_CURRENT_FRAME)
+        }
+        #[cfg(not(Py_3_13))]
+        {
+            *field(*ts.at::<*mut u8>(layout::TS_CFRAME), layout::CFRAME_CURRENT_FRAME)
+        }
+    }
+}
+
+/// The offset, in bytes, of an instruction at an address within the instructions of its code.
+///
+/// # Safety
+///
+/// `code` is a code object.
+pub unsafe fn offset_in_code(code: *mut ffi::PyObject, address: usize) -> isize {
+    (address as isize) - (code as isize + layout::CODE_INSTRUCTIONS as isize)
+}

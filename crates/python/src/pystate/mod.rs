@@ -42,7 +42,7 @@ pub use on_delete::OnDelete;
 
 #[cfg(cpython = "3.15")]
 pub use frames::cut_base;
-pub use frames::{frame_object, moved_in, moved_out};
+pub use frames::{frame_object, moved_in, moved_out, offset_in_code, running_places};
 
 /// A field of a structure whose layout only the headers know.
 ///

@@ -130,7 +130,7 @@ unsafe fn instrument(mut frame: *mut u8) {
     while !frame.is_null() {
         // SAFETY: frames of a resident chain; their executable is a tagged reference to an object.
         unsafe {
-            let tagged: usize = *field(frame, layout::FRAME_EXECUTABLE);
+            let tagged: usize = *field(frame, layout::FRAME_CODE);
             let code = (tagged & !layout::STACKREF_TAG_BITS) as *mut ffi::PyObject;
             // The call allocates but runs no Python code. An exception that is on its way into
             // the greenlet is kept from the one that a lack of memory would raise.

@@ -1,8 +1,10 @@
 //! Attributes of `Greenlet`.
 
 use super::object::{Stage, TaskObject};
+use super::origin::{Origin, SpawnFrame};
 use super::types::is_exact;
 use crate::greenlet::attributes::{END, GetSetTable, attribute, has_ended};
+use crate::greenlet::object::PyGreenlet;
 use crate::hub::HubObject;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -13,11 +15,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 type Object = *mut ffi::PyObject;
 
-pub static GETSET: GetSetTable<16> = GetSetTable::new([
+pub static GETSET: GetSetTable<17> = GetSetTable::new([
     attribute(c"value", get_value, None, c"What the function returned; None before that."),
     attribute(
         c"exception",
@@ -53,13 +56,22 @@ pub static GETSET: GetSetTable<16> = GetSetTable::new([
         c"spawning_greenlet",
         get_spawner,
         None,
-        c"A weak reference to the greenlet that made this one.",
+        c"A weak reference to the greenlet that made this one; None if that is not tracked.",
     ),
     attribute(
         c"spawn_tree_locals",
         get_tree_locals,
+        Some(set_tree_locals),
+        c"A dict shared by all greenlets that were spawned, directly or not, by the same one; None \
+          if that is not tracked.",
+    ),
+    attribute(
+        c"spawning_stack",
+        get_stack,
         None,
-        c"A dict shared by all greenlets that were spawned, directly or not, by the same one.",
+        c"The lines it was made from, innermost first, as something that the functions of \
+          traceback take for a frame; None if that is not tracked. spawning_stack_limit lines are \
+          kept.",
     ),
     attribute(c"loop", get_loop, None, c"The loop of the hub that runs it."),
     attribute(
@@ -310,22 +322,74 @@ pub fn release_ident(task: &TaskObject) {
 
 unsafe extern "C" fn get_spawner(this: Object, _: *mut c_void) -> Object {
     // SAFETY: see `task`.
-    or_none(unsafe { task(this) }.spawner.get())
+    or_none(unsafe { task(this) }.origin.spawner.get())
 }
 
 unsafe extern "C" fn get_tree_locals(this: Object, _: *mut c_void) -> Object {
+    // SAFETY: see `task`.
+    tree_locals_of(&unsafe { task(this) }.origin)
+}
+
+/// The value of the attribute: a new reference, or null with an exception set.
+pub fn tree_locals_of(origin: &Origin) -> Object {
+    let locals = origin.tree_locals();
+    // SAFETY: the GIL is held.
+    if locals.is_null() && !unsafe { ffi::PyErr_Occurred() }.is_null() {
+        return locals;
+    }
+    or_none(locals)
+}
+
+unsafe extern "C" fn set_tree_locals(this: Object, value: Object, _: *mut c_void) -> c_int {
     // SAFETY: see `task`; a valid object or null.
+    unsafe { change_tree_locals(&task(this).origin, value) }
+}
+
+/// Sets the attribute. 0, or -1 with an exception set.
+///
+/// # Safety
+///
+/// `value` is a valid object or null.
+pub unsafe fn change_tree_locals(origin: &Origin, value: Object) -> c_int {
+    // SAFETY: as the caller guarantees.
     unsafe {
-        let locals = task(this).tree_locals();
-        ffi::Py_XINCREF(locals);
-        locals
+        if value.is_null() || (value != ffi::Py_None() && ffi::PyDict_Check(value) == 0) {
+            return fail(PyTypeError::new_err("spawn_tree_locals must be a dict or None"));
+        }
+    }
+    origin.set_tree_locals(value);
+    0
+}
+
+unsafe extern "C" fn get_stack(this: Object, _: *mut c_void) -> Object {
+    // SAFETY: see `task`.
+    let task = unsafe { task(this) };
+    let Some(stack) = task.stack.take() else { return or_none(ptr::null_mut()) };
+    task.stack.set(Some(Rc::clone(&stack)));
+    match Py::new(attached(), SpawnFrame::innermost(stack)) {
+        Ok(frame) => frame.into_ptr(),
+        Err(error) => {
+            error.restore(attached());
+            ptr::null_mut()
+        }
     }
 }
 
 unsafe extern "C" fn get_loop(this: Object, _: *mut c_void) -> Object {
-    // SAFETY: see `task`; a task has a thread, which has a hub unless it was taken away.
+    // SAFETY: see `task`.
+    unsafe { loop_of(&task(this).base) }
+}
+
+/// The loop of the hub that runs a greenlet, or None: a new reference, or null with an exception
+/// set.
+///
+/// # Safety
+///
+/// The greenlet has a thread.
+pub unsafe fn loop_of(greenlet: &PyGreenlet) -> Object {
+    // SAFETY: as the caller guarantees; the thread has a hub unless it was taken away.
     unsafe {
-        let hub: *mut HubObject = (*task(this).base.thread.get()).hub.get();
+        let hub: *mut HubObject = (*greenlet.thread.get()).hub.get();
         if hub.is_null() {
             return or_none(ptr::null_mut());
         }
@@ -333,7 +397,7 @@ unsafe extern "C" fn get_loop(this: Object, _: *mut c_void) -> Object {
     }
 }
 
-/// `<Greenlet "name" at 0x...: function(arguments)>`; the name if it was ever asked for.
+/// `<Greenlet "name" at 0x...: function(arguments)>`; the name if that, or its number, was ever asked for.
 ///
 /// # Safety
 ///
@@ -357,11 +421,13 @@ fn describe(object: &Bound<'_, PyAny>) -> PyResult<String> {
     let kind = unsafe { CStr::from_ptr((*ffi::Py_TYPE(object.as_ptr())).tp_name) };
     let kind = kind.to_string_lossy();
     let kind = kind.rsplit('.').next().unwrap_or("Greenlet").to_owned();
-    let name = if task.name.get().is_null() {
+    let name = if task.name.get().is_null() && task.ident.get() == 0 {
         String::new()
     } else {
-        // SAFETY: owned by the task.
-        let name = unsafe { Bound::from_borrowed_ptr(object.py(), task.name.get()) };
+        // SAFETY: a task; the result is a new reference or null.
+        let name = unsafe {
+            Bound::from_owned_ptr_or_err(object.py(), get_name(object.as_ptr(), ptr::null_mut()))?
+        };
         format!(" \"{}\"", name.str()?)
     };
     let call = object.call_method0("_formatinfo")?;

@@ -2,6 +2,7 @@
 
 use super::body::ended_count;
 use super::methods::{kill_soon, task_of, wait_for};
+use super::tracked_raw;
 use super::types::is_task;
 use crate::greenlet::switch::run_body;
 use crate::greenlet::types::{self, greenlet_type, is_greenlet};
@@ -38,7 +39,7 @@ pub fn spawn_raw<'py>(
         }
         _ => function,
     };
-    let greenlet = new_raw(function)?;
+    let greenlet = tracked_raw::make(function)?;
     hub.push_local(Entry::SwitchArgs {
         greenlet: greenlet.clone().into_ptr().cast(),
         args: args.into_ptr(),

@@ -23,7 +23,7 @@ use greenloop_reactor::TimerKey;
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyTuple};
+use pyo3::types::{PyCFunction, PyString, PyTuple};
 
 /// The task behind `self`.
 pub fn task_of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a TaskObject> {
@@ -359,12 +359,25 @@ pub fn has_links(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// _formatinfo($self, /)
 /// --
 ///
-/// The function and its arguments, as messages show them.
+/// The function and its arguments, as messages show them. Kept when asked for before the end.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
-pub fn _formatinfo(slf: &Bound<'_, PyAny>) -> PyResult<String> {
-    task_of(slf)?;
-    format_call(slf)
+pub fn _formatinfo<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let task = task_of(slf)?;
+    let known = task.described.get();
+    if !known.is_null() {
+        // SAFETY: owned by the task.
+        return Ok(unsafe { Bound::from_borrowed_ptr(py, known) });
+    }
+    let text = PyString::new(py, &format_call(slf)?).into_any();
+    if !task.is_ready() {
+        // It is to be known when the function and its arguments have been dropped.
+        let old = task.described.replace(text.clone().into_ptr());
+        // SAFETY: an owned reference or null: describing may have run any code.
+        unsafe { ffi::Py_XDECREF(old) };
+    }
+    Ok(text)
 }
 
 /// __enter__($self, /)

@@ -5,9 +5,11 @@ pub mod body;
 pub mod functions;
 pub mod methods;
 pub mod object;
+pub mod origin;
 pub mod spawn_callbacks;
 pub mod spawned_link;
 pub mod throw_timer;
+pub mod tracked_raw;
 pub mod types;
 pub mod waiter;
 
@@ -15,7 +17,10 @@ use pyo3::prelude::*;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     types::register(module)?;
+    tracked_raw::register(module)?;
     functions::register(module)?;
+    module.add_class::<origin::SpawnFrame>()?;
+    module.add_function(wrap_pyfunction!(origin::_track_greenlet_tree, module)?)?;
     module.add_class::<spawned_link::SpawnedLink>()?;
     module.add_class::<spawned_link::SuccessSpawnedLink>()?;
     module.add_class::<spawned_link::FailureSpawnedLink>()?;

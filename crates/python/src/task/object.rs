@@ -1,5 +1,6 @@
 //! The memory of a `Greenlet` object.
 
+use super::origin::{Origin, Stack};
 use crate::greenlet::attributes::has_ended;
 use crate::greenlet::object::PyGreenlet;
 use crate::hub::wait::WaitList;
@@ -8,6 +9,7 @@ use greenloop_reactor::TimerKey;
 use pyo3::ffi;
 use std::cell::Cell;
 use std::ptr;
+use std::rc::Rc;
 
 /// How far a `Greenlet` has come, beyond its status as a raw greenlet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +39,13 @@ pub struct TaskObject {
     pub value: Cell<*mut ffi::PyObject>,
     /// The exception that ended it.
     pub error: Cell<*mut ffi::PyObject>,
+    /// The function and its arguments as a text, once that was asked for.
+    pub described: Cell<*mut ffi::PyObject>,
     /// The name, once it was asked for or set.
     pub name: Cell<*mut ffi::PyObject>,
-    /// A weak reference to the greenlet that made this one.
-    pub spawner: Cell<*mut ffi::PyObject>,
-    /// The dict that all greenlets of one tree of spawning share; null until somebody needs it.
-    pub tree_locals: Cell<*mut ffi::PyObject>,
+    pub origin: Origin,
+    /// The lines that it was made from.
+    pub stack: Cell<Option<Rc<Stack>>>,
     pub waiters: WaitList,
     pub links: Links,
     /// Of `start_later`.
@@ -69,12 +72,13 @@ impl TaskObject {
                 &raw mut (*this).kwargs,
                 &raw mut (*this).value,
                 &raw mut (*this).error,
+                &raw mut (*this).described,
                 &raw mut (*this).name,
-                &raw mut (*this).spawner,
-                &raw mut (*this).tree_locals,
             ] {
                 field.write(Cell::new(ptr::null_mut()));
             }
+            (&raw mut (*this).origin).write(Origin::new());
+            (&raw mut (*this).stack).write(Cell::new(None));
             (&raw mut (*this).waiters).write(WaitList::new());
             (&raw mut (*this).links).write(Links::new());
             (&raw mut (*this).start_timer).write(Cell::new(None));
@@ -105,16 +109,6 @@ impl TaskObject {
     #[inline]
     pub fn is_over(&self) -> bool {
         self.is_ready() || has_ended(&self.base)
-    }
-
-    /// The dict shared in the tree of spawning: borrowed, made if there is none; null with an
-    /// exception set if that fails.
-    pub fn tree_locals(&self) -> *mut ffi::PyObject {
-        if self.tree_locals.get().is_null() {
-            // SAFETY: makes a dict.
-            self.tree_locals.set(unsafe { ffi::PyDict_New() });
-        }
-        self.tree_locals.get()
     }
 
     /// Drops the function and its arguments: a finished greenlet keeps nothing alive.

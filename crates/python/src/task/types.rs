@@ -4,6 +4,7 @@ use super::attributes::GETSET;
 use super::body;
 use super::methods;
 use super::object::{Stage, TaskObject};
+use super::origin;
 use super::spawn_callbacks;
 use crate::greenlet::methods::{MethodTable, keywords};
 use crate::greenlet::thread::Thread;
@@ -93,19 +94,21 @@ unsafe fn allocate(kind: *mut ffi::PyTypeObject) -> *mut TaskObject {
         };
         ffi::Py_INCREF(hub.as_ptr());
         let spawner = task.base.parent.replace(hub.greenlet().as_greenlet());
-        // The same weak reference for all that one greenlet spawns: the interpreter shares it.
-        let weak = ffi::PyWeakref_NewRef(spawner.cast(), ptr::null_mut());
-        if is_task(spawner.cast()) {
-            let shared = (*spawner.cast::<TaskObject>()).tree_locals();
-            ffi::Py_XINCREF(shared);
-            task.tree_locals.set(shared);
-        }
+        let mut noted = task.origin.note(&*spawner);
         ffi::Py_DECREF(spawner.cast());
-        if weak.is_null() {
+        if noted && origin::is_tracking() {
+            match origin::limit_of(py, kind) {
+                Ok(limit) => task.stack.set(origin::stack(thread, limit)),
+                Err(error) => {
+                    error.restore(py);
+                    noted = false;
+                }
+            }
+        }
+        if !noted {
             ffi::Py_DECREF(this.cast());
             return ptr::null_mut();
         }
-        task.spawner.set(weak);
         this
     }
 }
@@ -282,8 +285,6 @@ unsafe extern "C" fn traverse(this: Object, visit: ffi::visitproc, arg: *mut c_v
             task.kwargs.get(),
             task.value.get(),
             task.error.get(),
-            task.spawner.get(),
-            task.tree_locals.get(),
         ] {
             if !object.is_null() {
                 let status = visit(object, arg);
@@ -291,6 +292,10 @@ unsafe extern "C" fn traverse(this: Object, visit: ffi::visitproc, arg: *mut c_v
                     return status;
                 }
             }
+        }
+        let status = task.origin.traverse(visit, arg);
+        if status != 0 {
+            return status;
         }
         let status = task.links.traverse(visit, arg);
         if status != 0 {
@@ -307,8 +312,7 @@ unsafe extern "C" fn clear(this: Object) -> c_int {
         task.drop_call();
         ffi::Py_XDECREF(task.value.replace(ptr::null_mut()));
         ffi::Py_XDECREF(task.error.replace(ptr::null_mut()));
-        ffi::Py_XDECREF(task.spawner.replace(ptr::null_mut()));
-        ffi::Py_XDECREF(task.tree_locals.replace(ptr::null_mut()));
+        task.origin.clear();
         drop(task.links.take());
         types::clear(this)
     }
@@ -327,9 +331,10 @@ unsafe extern "C" fn dealloc(this: Object) {
         ffi::Py_XDECREF((*task).value.replace(ptr::null_mut()));
         ffi::Py_XDECREF((*task).error.replace(ptr::null_mut()));
         super::attributes::release_ident(&*task);
+        ffi::Py_XDECREF((*task).described.replace(ptr::null_mut()));
         ffi::Py_XDECREF((*task).name.replace(ptr::null_mut()));
-        ffi::Py_XDECREF((*task).spawner.replace(ptr::null_mut()));
-        ffi::Py_XDECREF((*task).tree_locals.replace(ptr::null_mut()));
+        (*task).origin.clear();
+        drop((*task).stack.take());
         ptr::drop_in_place(&raw mut (*task).links);
         types::free(this);
     }
@@ -360,6 +365,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         },
     )?;
     TASK_TYPE.store(class.as_ptr().cast(), Ordering::Relaxed);
+    class.setattr("spawning_stack_limit", origin::DEFAULT_LIMIT)?;
     methods::attach(module, &class)?;
     module.add("Greenlet", class)
 }
