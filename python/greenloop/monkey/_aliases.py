@@ -10,11 +10,12 @@ early in order to have the originals.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-from greenloop.monkey._items import patch_item
+from greenloop.monkey._announce import will_patch
+from greenloop.monkey._items import patch_item, patch_module
 
 
 def standard_modules() -> Iterator[ModuleType]:
@@ -29,6 +30,28 @@ def standard_modules() -> Iterator[ModuleType]:
             and (getattr(module, "__file__", None) or "").endswith((".py", ".pyc"))
         ):
             yield module
+
+
+def patch_everywhere(
+    target_module: ModuleType,
+    source_module: ModuleType,
+    items: Iterable[str] | None = None,
+    skip: Collection[str] = (),
+) -> None:
+    """Replace attributes of a standard module, also where other standard modules have them.
+
+    target_module, source_module, items: as for `patch_module`.
+    skip: names of modules to leave alone.
+
+    Raises DoNotPatch if a subscriber of `greenloop.events` objects.
+    """
+    names = will_patch(
+        target_module, source_module, source_module.__implements__ if items is None else items
+    )
+    replace_aliases(
+        target_module, {name: getattr(source_module, name) for name in names}, skip=skip
+    )
+    patch_module(target_module, source_module, names, _notify_will_event=False)
 
 
 def replace_aliases(

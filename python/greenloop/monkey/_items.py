@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from types import FrameType, ModuleType
 from typing import Any
 
+from greenloop.events import DoNotPatch
+from greenloop.monkey._announce import did_patch, will_patch
 from greenloop.monkey._state import ABSENT, saved
 
 
@@ -68,6 +70,8 @@ def patch_module(
     *,
     _patch_kwargs: dict[str, Any] | None = None,
     _call_hooks: bool = True,
+    _notify_will_event: bool = True,
+    _notify_did_event: bool = True,
 ) -> bool:
     """Replace attributes of one module by those of the same name of another.
 
@@ -78,12 +82,19 @@ def patch_module(
         names that it may change. `warn` takes a text and issues a warning.
     items: the names; None for those of `__implements__`.
 
-    Returns True. Raises AttributeError if the source has no `__implements__` and *items* is None,
-    or lacks one of the names.
+    Subscribers of `greenloop.events` are told before and after, and may object.
+
+    Returns True, or False if one objects. Raises AttributeError if the source has no
+    `__implements__` and *items* is None, or lacks one of the names.
     """
     if items is None:
         items = source_module.__implements__
     names = list(items)
+    if _notify_will_event:
+        try:
+            names = will_patch(target_module, source_module, names)
+        except DoNotPatch:
+            return False
     kwargs = {} if _patch_kwargs is None else _patch_kwargs
     if _call_hooks:
         _call(source_module, "_gevent_will_monkey_patch", target_module, names, kwargs)
@@ -92,6 +103,8 @@ def patch_module(
         patch_item(target_module, name, replacement)
     if _call_hooks:
         _call(source_module, "_gevent_did_monkey_patch", target_module, names, kwargs)
+    if _notify_did_event:
+        did_patch(target_module, source_module)
     return True
 
 

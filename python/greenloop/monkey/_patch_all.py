@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenloop.monkey._announce import PatchAll
 from greenloop.monkey._items import warn
 from greenloop.monkey._patch_os import (
     patch_builtins,
@@ -55,12 +56,21 @@ def patch_all(
     aggressive: for `patch_socket`, `patch_select` and `patch_selectors`.
     kwargs: taken for those who want to be told of the call.
 
-    Returns True. Calling it again with other arguments adds what is new, takes nothing back, and
-    issues a MonkeyPatchWarning.
+    Subscribers of `greenloop.events` are told what happens, and may object to it as a whole or in
+    part. They are not told again of calls that change nothing.
+
+    Returns True, or False if a subscriber objects to it as a whole. Calling it again with other
+    arguments adds what is new, takes nothing back, and issues a MonkeyPatchWarning.
     """
     global _last_arguments
-    arguments = {name: value for name, value in locals().items() if name != "kwargs"} | kwargs
-    if _last_arguments not in (None, arguments):
+    known = {name: value for name, value in locals().items() if name != "kwargs"}
+    arguments = known | kwargs
+    if _last_arguments == arguments:
+        return True
+    events = PatchAll(known, kwargs)
+    if not events.will():
+        return False
+    if _last_arguments is not None:
         warn("patch_all() was called before with other arguments; it undoes nothing")
     _last_arguments = arguments
 
@@ -89,4 +99,5 @@ def patch_all(
         patch_queue()
     if contextvars:
         patch_contextvars()
+    events.did()
     return True

@@ -7,36 +7,32 @@ import selectors as stdlib_selectors
 
 from greenloop import select as green_select
 from greenloop import selectors as green_selectors
-from greenloop.monkey._aliases import replace_aliases
-from greenloop.monkey._items import patch_module, remove_item
+from greenloop.monkey._aliases import patch_everywhere
+from greenloop.monkey._announce import vetoable
+from greenloop.monkey._items import remove_item
 
 
+@vetoable
 def patch_select(aggressive: bool = True) -> None:
     """Replace `select.select`, `select.poll` and `select.epoll` by cooperative ones.
 
     aggressive: delete from `select` what can only block the native thread. There is nothing of
         that kind on Linux.
     """
-    replace_aliases(
-        stdlib_select, {name: getattr(green_select, name) for name in green_select.__implements__}
-    )
-    patch_module(stdlib_select, green_select)
+    patch_everywhere(stdlib_select, green_select)
     if aggressive:
         for name in ("kqueue", "kevent", "devpoll"):
             remove_item(stdlib_select, name)
 
 
+@vetoable
 def patch_selectors(aggressive: bool = True) -> None:
     """Replace the classes of `selectors` by cooperative ones.
 
     aggressive: delete from `selectors` what can only block the native thread. There is nothing of
         that kind on Linux.
     """
-    replace_aliases(
-        stdlib_selectors,
-        {name: getattr(green_selectors, name) for name in green_selectors.__implements__},
-    )
-    patch_module(stdlib_selectors, green_selectors)
+    patch_everywhere(stdlib_selectors, green_selectors)
     if aggressive:
         for name in ("KqueueSelector", "DevpollSelector"):
             remove_item(stdlib_selectors, name)

@@ -6,12 +6,13 @@ import socket as stdlib_socket
 from collections.abc import Iterable
 
 from greenloop import socket as green_socket
-from greenloop.monkey._aliases import replace_aliases
+from greenloop.monkey._aliases import patch_everywhere
+from greenloop.monkey._announce import vetoable
 from greenloop.monkey._connections import patch_connections
-from greenloop.monkey._items import patch_module
 from greenloop.monkey._when_imported import when_imported
 
 
+@vetoable
 def patch_socket(dns: bool = True, aggressive: bool = True) -> None:
     """Replace the socket class, and the functions that make sockets, by cooperative ones.
 
@@ -24,19 +25,19 @@ def patch_socket(dns: bool = True, aggressive: bool = True) -> None:
     dns: replace the functions that look up host names too.
     aggressive: taken for compatibility.
     """
-    names = set(green_socket.__implements__) - set(green_socket.__dns__)
-    _patch(name for name in green_socket.__implements__ if name in names)
+    _patch(green_socket.__implements__ if dns else _NOT_DNS)
     when_imported("multiprocessing.connection", patch_connections)
-    if dns:
-        patch_dns()
 
 
+@vetoable
 def patch_dns() -> None:
     """Replace the functions of `socket` that look up host names by cooperative ones."""
     _patch(green_socket.__dns__)
 
 
+_NOT_DNS = [name for name in green_socket.__implements__ if name not in green_socket.__dns__]
+
+
 def _patch(names: Iterable[str]) -> None:
     existing = [name for name in names if hasattr(stdlib_socket, name)]
-    replace_aliases(stdlib_socket, {name: getattr(green_socket, name) for name in existing})
-    patch_module(stdlib_socket, green_socket, existing)
+    patch_everywhere(stdlib_socket, green_socket, existing)

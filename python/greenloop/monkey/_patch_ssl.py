@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from greenloop.monkey._aliases import replace_aliases
-from greenloop.monkey._items import patch_item, patch_module
+from greenloop.monkey._aliases import patch_everywhere
+from greenloop.monkey._announce import vetoable
+from greenloop.monkey._items import patch_item
 
 
+@vetoable
 def patch_ssl() -> None:
     """Have TLS contexts make cooperative sockets. Nothing happens in a Python built without TLS.
 
@@ -21,8 +23,5 @@ def patch_ssl() -> None:
 
     from greenloop import ssl as green_ssl
 
-    replace_aliases(
-        stdlib_ssl, {name: getattr(green_ssl, name) for name in green_ssl.__implements__}
-    )
-    patch_module(stdlib_ssl, green_ssl)
+    patch_everywhere(stdlib_ssl, green_ssl)
     patch_item(stdlib_ssl.SSLContext, "sslsocket_class", green_ssl.SSLSocket)

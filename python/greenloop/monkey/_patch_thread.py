@@ -17,8 +17,10 @@ from typing import Any
 from greenloop import local as green_local
 from greenloop import thread as green_thread
 from greenloop import threading as green_threading
+from greenloop.events import DoNotPatch
 from greenloop.lock import Lock, RLock
 from greenloop.monkey._aliases import replace_aliases, standard_modules
+from greenloop.monkey._announce import did_patch, vetoable, will_patch
 from greenloop.monkey._existing import Maker, replace_referenced
 from greenloop.monkey._imports import hand_over_imports
 from greenloop.monkey._items import patch_item, patch_module
@@ -35,6 +37,7 @@ _HANDLE = "_os_thread_handle" if sys.version_info >= (3, 14) else "_handle"
 _native_start_new_thread = _thread.start_new_thread
 
 
+@vetoable
 def patch_thread(
     threading: bool = True,
     _threading_local: bool = True,
@@ -56,6 +59,8 @@ def patch_thread(
         made already, if nobody holds or uses them. While other native threads run that is done for
         those that the standard library's modules and classes have, and no others.
     """
+    names = will_patch(_thread, green_thread, green_thread.__implements__)
+    threading = threading and _will_patch_threading()
     skip = set() if threading else {"threading"}
     skip.add("_threading_local")
     first = "_thread" not in saved
@@ -64,10 +69,10 @@ def patch_thread(
         _replace_existing()
     replace_aliases(
         _thread,
-        {name: getattr(green_thread, name) for name in green_thread.__implements__},
+        {name: getattr(green_thread, name) for name in names},
         skip=skip,
     )
-    patch_module(_thread, green_thread)
+    patch_module(_thread, green_thread, names, _notify_will_event=False)
     if first:
         hand_over_imports()
     if _threading_local:
@@ -79,6 +84,16 @@ def patch_thread(
         for thread in threads:
             _adapt_thread(thread)
         _prepare_forks()
+        did_patch(stdlib_threading, green_threading)
+
+
+def _will_patch_threading() -> bool:
+    """Tell that `threading` is about to be patched. Returns whether nobody objects."""
+    try:
+        will_patch(stdlib_threading, green_threading, ["_DummyThread"])
+    except DoNotPatch:
+        return False
+    return True
 
 
 # --- threads that exist already
