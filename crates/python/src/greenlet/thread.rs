@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// One OS thread's record. Greenlets keep it alive; it outlives the thread if they do.
@@ -39,6 +39,11 @@ pub struct Thread {
     /// C++ exceptions that the running greenlet handles.
     pub cxx: Exceptions,
     pub asyncio: ThreadAsyncio,
+    /// What the hub has done, see `beat`. Read by other threads to see whether this one gets on
+    /// (`hub::watch`).
+    beats: AtomicU64,
+    /// Whether the hub waits for events.
+    idle: AtomicBool,
     /// Set when the thread has ended.
     ended: Cell<bool>,
     /// Greenlets of this thread that were collected while suspended, in another thread. They are
@@ -120,6 +125,8 @@ impl Thread {
             trace: Cell::new(ptr::null_mut()),
             cxx: Exceptions::of_thread(),
             asyncio: ThreadAsyncio::new(),
+            beats: AtomicU64::new(0),
+            idle: AtomicBool::new(false),
             ended: Cell::new(false),
             orphans: Mutex::new(Vec::new()),
             has_orphans: AtomicBool::new(false),
@@ -200,6 +207,30 @@ impl Thread {
     #[inline]
     pub fn is_calling(&self) -> bool {
         ptr::eq(CURRENT.get(), self)
+    }
+
+    /// Counts what the hub does: each greenlet that it lets run, each round. Called in the thread
+    /// itself. Returns how often that was before.
+    #[inline(always)]
+    pub fn beat(&self) -> u64 {
+        // Nobody else writes: no need for a locked addition.
+        let beats = self.beats.load(Ordering::Relaxed);
+        self.beats.store(beats + 1, Ordering::Relaxed);
+        beats
+    }
+
+    /// How often `beat` was called; from any thread.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// Whether the hub waits for events; from any thread.
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Relaxed);
     }
 
     /// Keeps a reference to be dropped after the switch that is being made. Takes it over.

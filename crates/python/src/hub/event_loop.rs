@@ -31,8 +31,8 @@ pub struct EventLoop {
     pub(super) reactor: UnsafeCell<Reactor<Source>>,
     pub(super) fired: Cell<Vec<Fired<Source>>>,
     inbox: Arc<Inbox>,
-    /// Switches left until the clock is looked at.
-    pub(super) budget: Cell<u32>,
+    /// At which count of `Thread::beat` the clock is looked at.
+    pub(super) look_at: Cell<u64>,
     /// When descriptors and timers were last looked at (ns), and how long that may be ago while
     /// greenlets are ready.
     pub(super) polled_at: Cell<u64>,
@@ -109,7 +109,7 @@ impl EventLoop {
             now: Cell::new(reactor.now()),
             reactor: UnsafeCell::new(reactor),
             fired: Cell::new(Vec::with_capacity(256)),
-            budget: Cell::new(0),
+            look_at: Cell::new(0),
             polled_at: Cell::new(0),
             switch_interval: Cell::new(5_000_000),
             waiting: Cell::new(None),

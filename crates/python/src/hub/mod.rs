@@ -13,6 +13,7 @@ pub mod queue;
 pub mod run;
 pub mod sleep;
 pub mod wait;
+pub mod watch;
 pub mod watchers;
 
 use crate::greenlet::object::{Payload, PyGreenlet};
@@ -43,7 +44,7 @@ pub enum Source {
 }
 
 /// Switches made without a look at the clock.
-const SWITCHES_BETWEEN_LOOKS: u32 = 100;
+const SWITCHES_BETWEEN_LOOKS: u64 = 100;
 
 /// The hub's memory: a greenlet with a loop.
 #[repr(C)]
@@ -178,7 +179,8 @@ impl HubObject {
     /// Whom to go on with when the running greenlet leaves: an owned reference.
     #[inline]
     pub fn next(&self, thread: &Thread) -> (*mut PyGreenlet, Payload) {
-        while self.may_hand_over() {
+        // Who traces sees every wait go through the hub.
+        while thread.trace.get().is_null() && self.may_hand_over(thread) {
             let Some(entry) = self.ready(ReadyQueue::pop_switch) else { break };
             if let Some(next) = entry.into_switch(thread) {
                 return next;
@@ -193,23 +195,23 @@ impl HubObject {
 impl EventLoop {
     /// Whether another switch may be made before descriptors and timers are looked at.
     #[inline]
-    fn may_hand_over(&self) -> bool {
-        let budget = self.budget.get();
-        if budget > 0 {
-            self.budget.set(budget - 1);
-            return true;
-        }
-        self.look_at_clock()
+    fn may_hand_over(&self, thread: &Thread) -> bool {
+        thread.beat() < self.look_at.get() || self.look_at_clock(thread)
     }
 
     #[cold]
-    fn look_at_clock(&self) -> bool {
+    fn look_at_clock(&self, thread: &Thread) -> bool {
         let now = greenloop_reactor::monotonic_ns();
         if now.saturating_sub(self.polled_at.get()) >= self.switch_interval.get() {
             return false;
         }
-        self.budget.set(SWITCHES_BETWEEN_LOOKS);
+        self.look_later(thread);
         true
+    }
+
+    /// Has the clock looked at after the usual number of switches from now on.
+    fn look_later(&self, thread: &Thread) {
+        self.look_at.set(thread.beats() + SWITCHES_BETWEEN_LOOKS);
     }
 }
 
@@ -307,5 +309,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     callback::register(module)?;
     loop_object::register(module)?;
     watchers::register(module)?;
+    watch::register(module)?;
     Ok(())
 }

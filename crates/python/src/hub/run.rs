@@ -58,6 +58,7 @@ impl HubObject {
         // SAFETY: the arena is this thread's and no borrow of it is alive.
         unsafe { (*thread.arena.get()).pin(&here.co) };
         self.take(py, first);
+        self.begin_monitoring(py);
         loop {
             self.run_ready(py, thread, &self.destroyed);
             if self.destroyed.get() {
@@ -66,6 +67,18 @@ impl HubObject {
             if !self.poll(py, thread, false) {
                 self.out_of_work(py, thread);
             }
+        }
+    }
+
+    /// Starts the thread that looks after this one, if the program has asked for it.
+    fn begin_monitoring(&self, py: Python<'_>) {
+        // SAFETY: the hub is alive.
+        let hub = unsafe { Bound::from_borrowed_ptr(py, self.as_ptr()) };
+        let started = hub
+            .getattr_opt("start_periodic_monitoring_thread")
+            .and_then(|start| start.map(|start| start.call0()).transpose());
+        if let Err(error) = started {
+            crate::exceptions::handle_error(py, self, Some(&hub), error);
         }
     }
 
@@ -125,7 +138,7 @@ impl EventLoop {
             if !self.inbox().is_empty() {
                 self.open_inbox();
             }
-            if !self.may_hand_over() {
+            if !self.may_hand_over(thread) {
                 return;
             }
             let Some(entry) = self.ready(ReadyQueue::pop) else { return };
@@ -185,9 +198,10 @@ impl EventLoop {
         let mut fired = self.fired.take();
         debug_assert!(fired.is_empty());
         let hurry = hurry || self.hurried.get() > 0;
-        let outcome = self.poll_into(py, &mut fired, hurry);
+        thread.beat();
+        let outcome = self.poll_into(py, thread, &mut fired, hurry);
         self.polled_at.set(self.update_now());
-        self.budget.set(super::SWITCHES_BETWEEN_LOOKS);
+        self.look_later(thread);
         let mut signalled = false;
         let mut more = true;
         match outcome {
@@ -237,6 +251,7 @@ impl EventLoop {
     fn poll_into(
         &self,
         py: Python<'_>,
+        thread: &Thread,
         fired: &mut Vec<Fired<Source>>,
         hurry: bool,
     ) -> std::io::Result<Option<Polled>> {
@@ -268,6 +283,7 @@ impl EventLoop {
             self.listen_to_signals(py);
         }
         self.waiting.set(Some(self.count_active()));
+        thread.set_idle(true);
         // SAFETY: the thread state is put back before anything else happens. Nobody else touches
         // the reactor: it is this thread's, and others are told what is in `waiting`.
         let polled = unsafe {
@@ -276,6 +292,8 @@ impl EventLoop {
             ffi::PyEval_RestoreThread(state);
             polled
         };
+        thread.beat();
+        thread.set_idle(false);
         self.waiting.set(None);
         polled.map(Some)
     }
@@ -400,6 +418,6 @@ fn other_threads_run() -> bool {
             count += 1;
             state = ffi::PyThreadState_Next(state);
         }
-        count > 1 + crate::threadpool::idle_workers()
+        count > 1 + crate::threadpool::idle_workers() + super::watch::watching_threads()
     }
 }

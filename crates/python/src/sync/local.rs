@@ -309,6 +309,13 @@ impl Local {
         Self::set(slf, name, ptr::null_mut())
     }
 
+    /// The attributes that a greenlet has, as a dict; None if it has not used the object.
+    fn _dict_of<'py>(&self, greenlet: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
+        let slots = self.table.slots.borrow();
+        let slot = slots.get(&(greenlet.as_ptr() as usize))?;
+        Some(slot.dict.bind(greenlet.py()).clone())
+    }
+
     /// For copy.copy: an object of the same class, made with the same arguments, in which the
     /// running greenlet has the same attributes and no other has any.
     fn __copy__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
