@@ -17,6 +17,8 @@ fn layout_of(minor: u8) -> Vec<(&'static str, &'static str)> {
     let mut wanted = vec![
         ("HEADER_VERSION", "PY_VERSION_HEX"),
         ("TS_EXC_INFO", "offsetof(PyThreadState, exc_info)"),
+        ("TS_PROFILE_FUNC", "offsetof(PyThreadState, c_profilefunc)"),
+        ("TS_TRACE_FUNC", "offsetof(PyThreadState, c_tracefunc)"),
         ("TS_CONTEXT", "offsetof(PyThreadState, context)"),
         ("TS_TRACE_OBJECT", "offsetof(PyThreadState, c_traceobj)"),
         ("TS_CONTEXT_VER", "offsetof(PyThreadState, context_ver)"),

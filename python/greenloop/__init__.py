@@ -30,6 +30,7 @@ from greenloop import timeout as timeout
 from greenloop._config import config
 from greenloop._core import _GREENLOOP_C_API as _C_API  # noqa: F401 -- extensions import it
 from greenloop._core import Greenlet, GreenletExit, getcurrent
+from greenloop._shield import shield
 from greenloop.dropin import install_as_gevent
 from greenloop.greenlet import joinall, killall
 from greenloop.hub import (
@@ -64,6 +65,7 @@ __all__ = [
     "killall",
     "reinit",
     "setswitchinterval",
+    "shield",
     "signal_handler",
     "sleep",
     "spawn",

@@ -356,10 +356,9 @@ class Threadpool(ImportableSetting, Setting):
 
 class ThreadpoolIdleTaskTimeout(FloatSettingMixin, Setting):
     desc = """\
-    How many seconds a thread of a hub's pool may have nothing to do before it ends.
+    For how many seconds a thread of a hub's pool waits for something to do before it ends.
 
-    No effect in greenloop: threads of its pools stay until the pool is made smaller. -1 and 0 mean
-    no limit.
+    -1 and 0 mean for ever.
     """
     name = "threadpool_idle_task_timeout"
     default = 5.0
@@ -415,9 +414,6 @@ class LibevBackend(Setting):
     name = "libev_backend"
     environment_key = "GEVENT_BACKEND"
     validate = staticmethod(validate_anything)
-
-    def _convert(self, value: Any) -> Any:
-        return value or None
 
 
 class FileObject(Setting):
@@ -490,6 +486,18 @@ class TrackGreenletTree(BoolSettingMixin, Setting):
     name = "track_greenlet_tree"
     default = True
     publish = staticmethod(_core._track_greenlet_tree)
+
+
+class InheritContext(BoolSettingMixin, Setting):
+    desc = """\
+    Whether greenlets run in a copy of the contextvars.Context of who spawns them.
+
+    So do asyncio's tasks. Otherwise they run in an empty one, as in gevent.
+    """
+    name = "inherit_context"
+    environment_key = "GREENLOOP_INHERIT_CONTEXT"
+    default = False
+    publish = staticmethod(_core._inherit_contexts)
 
 
 class MonitorThread(BoolSettingMixin, Setting):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from greenloop._abstract_linkable import AbstractLinkable as AbstractLinkable  # gevent has it here
 from greenloop._core import AsyncResult, Event
 
 __all__ = ["AsyncResult", "Event"]

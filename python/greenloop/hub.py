@@ -19,7 +19,9 @@ from greenloop._core import (
     GreenletExit,
     TrackedRawGreenlet,
     Waiter,
+    _kill_soon,
     _throw_later,
+    _throw_now,
     get_hub,
     get_hub_if_exists,
     getcurrent,
@@ -195,7 +197,7 @@ class Hub(_core.Hub):
         main = self.parent
         assert main is not None
         if getcurrent() in (self, main):
-            main.throw(type, value, tb)
+            _throw_now(main, type, value, tb)
         else:
             _throw_later(main, type, value, tb)
 
@@ -330,7 +332,11 @@ class Hub(_core.Hub):
     def threadpool(self) -> Any:
         """Native threads for what cannot be waited for otherwise; made when first needed."""
         if self._threadpool is None:
-            self._threadpool = self.threadpool_class(self.threadpool_size, hub=self)
+            self._threadpool = self.threadpool_class(
+                self.threadpool_size,
+                hub=self,
+                idle_task_timeout=config.threadpool_idle_task_timeout,
+            )
         return self._threadpool
 
     @threadpool.setter
@@ -444,7 +450,7 @@ def kill(greenlet: Any, exception: BaseException | type[BaseException] = Greenle
         return
     method = getattr(greenlet, "kill", None)
     if method is None:
-        _throw_later(greenlet, exception)
+        _kill_soon(greenlet, exception)
     else:
         method(exception, block=False)
 

@@ -6,9 +6,8 @@ import queue
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from greenloop._core import Greenlet, GreenletExit, getcurrent
+from greenloop._core import Greenlet, GreenletExit, Members, Places, getcurrent
 from greenloop._imap import IMap, IMapUnordered
-from greenloop.event import Event
 from greenloop.greenlet import joinall
 from greenloop.hub import kill as _kill
 from greenloop.lock import DummySemaphore, Semaphore
@@ -131,13 +130,22 @@ class GroupMappingMixin:
 
         Raises ValueError if *maxsize* is negative.
         """
-        return IMap.spawn(func, zip(*iterables, strict=False), self.spawn, maxsize, True)
+        return IMap.spawn(func, *_items(iterables, self.spawn, maxsize))
 
     def imap_unordered(
         self, func: Callable[..., Any], *iterables: Iterable[Any], maxsize: int | None = None
     ) -> IMapUnordered:
         """Like imap, but the results come in the order in which they are there."""
-        return IMapUnordered.spawn(func, zip(*iterables, strict=False), self.spawn, maxsize, True)
+        return IMapUnordered.spawn(func, *_items(iterables, self.spawn, maxsize))
+
+
+def _items(
+    iterables: tuple[Iterable[Any], ...], spawn: Callable[..., Any], maxsize: int | None
+) -> tuple[Any, ...]:
+    """The arguments of IMap, behind the function."""
+    if len(iterables) == 1:
+        return iter(iterables[0]), spawn, maxsize
+    return zip(*iterables, strict=False), spawn, maxsize, True
 
 
 class _ValueTo:
@@ -152,7 +160,7 @@ class _ValueTo:
         self.callback(source.value)
 
 
-class Group(GroupMappingMixin):
+class Group(Members, GroupMappingMixin):
     """Greenlets that can be joined and killed together. They leave when they end.
 
     greenlets: an iterable of greenlets to begin with. (As gevent.pool.Group.)
@@ -162,15 +170,8 @@ class Group(GroupMappingMixin):
     greenlet_class: Any = Greenlet
 
     def __init__(self, greenlets: Iterable[Any] = ()) -> None:
-        #: The members.
-        self.greenlets: set[Any] = set(greenlets)
-        #: Members that have been killed and have not ended yet.
-        self.dying: set[Any] = set()
-        self._empty_event = Event()
-        if not self.greenlets:
-            self._empty_event.set()
-        for greenlet in list(self.greenlets):
-            self._follow(greenlet)
+        for greenlet in greenlets:
+            self.add(greenlet)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {id(self):#x} {self.greenlets}>"
@@ -184,57 +185,12 @@ class Group(GroupMappingMixin):
     def __iter__(self) -> Iterator[Any]:
         return iter(self.greenlets)
 
-    def _follow(self, greenlet: Any) -> None:
-        """Have the greenlet leave when it ends. A raw one, such as the main greenlet, stays."""
-        rawlink = getattr(greenlet, "rawlink", None)
-        if rawlink is not None:
-            rawlink(self._discard)
-
-    def add(self, greenlet: Any) -> None:
-        """Make a greenlet a member; of one that is a member already, nothing changes."""
-        greenlets = self.greenlets
-        if greenlet in greenlets:
-            return
-        self._follow(greenlet)
-        if not greenlets:
-            self._empty_event.clear()
-        greenlets.add(greenlet)
-
-    def _discard(self, greenlet: Any) -> bool:
-        """Forget a greenlet. Whether it was a member: it can leave in several ways at once."""
-        greenlets = self.greenlets
-        if greenlet not in greenlets:
-            return False
-        greenlets.remove(greenlet)
-        self.dying.discard(greenlet)
-        if not greenlets:
-            self._empty_event.set()
-        return True
-
     def discard(self, greenlet: Any) -> None:
         """Let a greenlet leave before its end. Nothing happens if it is no member."""
         self._discard(greenlet)
         unlink = getattr(greenlet, "unlink", None)
         if unlink is not None:
             unlink(self._discard)
-
-    def start(self, greenlet: Any) -> None:
-        """Make a greenlet that has not been started a member, and start it."""
-        self.add(greenlet)
-        try:
-            greenlet.start()
-        except BaseException:
-            self.discard(greenlet)
-            raise
-
-    def spawn(self, *args: Any, **kwargs: Any) -> Any:
-        """Make a greenlet of `greenlet_class` with these arguments, start it as a member.
-
-        Returns the greenlet. In a pool it waits for a place first.
-        """
-        greenlet = self.greenlet_class(*args, **kwargs)
-        self.start(greenlet)
-        return greenlet
 
     def join(self, timeout: float | None = None, raise_error: bool = False) -> bool:
         """Wait until there are no members.
@@ -298,16 +254,16 @@ class Group(GroupMappingMixin):
         block: bool = True,
         timeout: float | None = None,
     ) -> None:
-        """Raise an exception in one member. Nothing happens to a greenlet that is no member.
+        """Raise an exception in one member. Nothing happens to a greenlet that is no member, or
+        that has been killed in this way before.
 
         exception: what to raise.
         block: wait until it has ended.
         timeout: how many seconds to wait at most; None for no limit. It returns then.
         """
-        if greenlet not in self.greenlets:
+        if greenlet not in self.greenlets or greenlet in self.dying:
             return
-        if greenlet not in self.dying:
-            self._kill_member(greenlet, exception)
+        self._kill_member(greenlet, exception)
         if block and hasattr(greenlet, "join"):
             greenlet.join(timeout)
 
@@ -330,7 +286,7 @@ class PoolFull(queue.Full):
     """A pool has no place left, and waiting was not asked for or took too long."""
 
 
-class Pool(Group):
+class Pool(Places, Group):
     """A group with a limit on how many members it has.
 
     size: the limit; None for no limit. With 0 there is never room.
@@ -347,7 +303,18 @@ class Pool(Group):
         self.size = size
         if greenlet_class is not None:
             self.greenlet_class = greenlet_class
-        self._semaphore: Any = DummySemaphore() if size is None else Semaphore(size)
+        if size is not None:
+            self._places = Semaphore(size)
+
+    @property
+    def _semaphore(self) -> Any:
+        """Has a permit for each place that is left."""
+        places = self._places
+        return DummySemaphore() if places is None else places
+
+    @_semaphore.setter
+    def _semaphore(self, value: Any) -> None:
+        self._places = value
 
     def wait_available(self, timeout: float | None = None) -> int:
         """Wait until there is room.
@@ -368,44 +335,3 @@ class Pool(Group):
         if self.size is None:
             return 1
         return max(0, self.size - len(self))
-
-    def start(self, greenlet: Any, blocking: bool = True, timeout: float | None = None) -> None:
-        """Make a greenlet that has not been started a member when there is room, and start it.
-
-        blocking, timeout: as for add, which also tells what is raised.
-        """
-        self.add(greenlet, blocking, timeout)
-        try:
-            greenlet.start()
-        except BaseException:
-            self.discard(greenlet)
-            raise
-
-    def add(self, greenlet: Any, blocking: bool = True, timeout: float | None = None) -> None:
-        """Make a greenlet a member when there is room; of a member, nothing changes.
-
-        blocking: wait until there is room.
-        timeout: how many seconds to wait at most; None for no limit.
-
-        Raises PoolFull if there is no room, or none in time.
-        """
-        greenlets = self.greenlets
-        if greenlet in greenlets:
-            return
-        if not self._semaphore.acquire(blocking, timeout):
-            raise PoolFull
-        try:
-            self._follow(greenlet)
-            if not greenlets:
-                self._empty_event.clear()
-            greenlets.add(greenlet)
-        except BaseException:
-            if greenlet not in greenlets:
-                self._semaphore.release()
-            raise
-
-    def _discard(self, greenlet: Any) -> bool:
-        if not super()._discard(greenlet):
-            return False
-        self._semaphore.release()
-        return True

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import queue as _queue
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 from greenloop._core import Channel, LifoQueue, PriorityQueue, Queue, SimpleQueue
 
@@ -31,6 +33,21 @@ else:
 
     class ShutDown(Exception):
         """A queue is used that has been shut down."""
+
+
+class UnboundQueue(Queue[Any]):
+    """A Queue that always has room. (As gevent.queue.UnboundQueue.)
+
+    maxsize: must be None.
+    items: what is in it to begin with.
+
+    Raises ValueError for another *maxsize*.
+    """
+
+    def __init__(self, maxsize: None = None, items: Iterable[Any] = ()) -> None:
+        if maxsize is not None:
+            raise ValueError("UnboundQueue has no maxsize")
+        super().__init__(None, items)
 
 
 #: The name that Queue had when there was a queue without ``join``.

@@ -306,22 +306,35 @@ impl<T> Reactor<T> {
         {
             timeout = Some(timeout.map_or(longest, |timeout| timeout.min(longest)));
         }
-        if self.children.must_look() {
+        if self.children.must_look() || (timeout != Some(0) && !self.waker.fall_asleep()) {
             timeout = Some(0);
         }
         let result = self.descriptors.poll(timeout, fired);
+        let mut woken = self.waker.get_up();
         self.update_now();
-        let outcome = result?;
-        let mut sigchld = false;
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                if woken {
+                    // Not reported yet.
+                    self.waker.wake();
+                }
+                return Err(error);
+            }
+        };
         if outcome.woken {
-            self.waker.consume();
+            self.waker.drain();
+            woken = true;
+        }
+        let mut sigchld = false;
+        if woken {
             sigchld = self.signals.report(fired);
         }
         if !self.children.is_empty() {
             let (descriptors, signals) = (&mut self.descriptors, &mut self.signals);
             self.children.collect(descriptors, signals, sigchld, fired);
         }
-        if outcome.woken {
+        if woken {
             fired.push(Fired::Woken);
         }
         if !self.periodics.is_empty() {

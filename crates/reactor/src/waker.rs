@@ -3,18 +3,19 @@
 //! A nonblocking pipe, not an eventfd: C code that writes single bytes from signal handlers, as
 //! CPython's `signal.set_wakeup_fd` does, can be handed the write end.
 //!
-//! A flag saves the write when a wake-up is pending already. The reader drains the pipe *first*
-//! and clears the flag *after*: a wake-up between the two finds the flag set and writes nothing,
-//! but it is covered by the `Woken` that the reader is about to report, and the read-modify-write
-//! on the flag makes what its thread published before it visible to the reader. Were the flag
-//! cleared first, the drain could swallow the byte of a newer wake-up and leave the flag set
-//! over an empty pipe, and no wake-up would get through again.
+//! A byte is written only if the poll sleeps, and by the first to wake it. A state says so: before
+//! the poll waits it changes *awake* to *asleep*, and if that fails because it is *woken*, it does
+//! not wait. A wake-up changes the state to *woken*, and writes if it was *asleep* before. After the
+//! poll the state is *awake* again, and was it *woken*, that is reported; the read-modify-writes
+//! make what the waking thread published before visible to the poll. When something else ends the
+//! poll first, the byte may come after that: it ends the next poll early, once, which is reported
+//! as a wake-up like any other byte in the pipe.
 
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::io::{DupFlags, Errno, dup3, read, retry_on_intr, write};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -33,8 +34,15 @@ struct WakePipe {
     // SIGPIPE in a process that has not disabled it.
     reader: OwnedFd,
     writer: OwnedFd,
-    pending: AtomicBool,
+    state: AtomicU8,
 }
+
+/// No poll waits; it has to look at the state before it does.
+const AWAKE: u8 = 0;
+/// A poll waits, or is about to.
+const ASLEEP: u8 = 1;
+/// A wake-up has not been reported.
+const WOKEN: u8 = 2;
 
 fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
@@ -43,14 +51,14 @@ fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 impl Waker {
     pub(crate) fn new() -> io::Result<Waker> {
         let (reader, writer) = new_pipe()?;
-        Ok(Waker { pipe: Arc::new(WakePipe { reader, writer, pending: AtomicBool::new(false) }) })
+        Ok(Waker { pipe: Arc::new(WakePipe { reader, writer, state: AtomicU8::new(AWAKE) }) })
     }
 
-    /// Wakes the poll. Costs one atomic operation while an earlier wake-up is still pending,
-    /// one system call otherwise. Async-signal-safe; never blocks.
+    /// Wakes the poll. Costs one atomic operation, and one system call if the poll waits and
+    /// nobody has woken it. Async-signal-safe; never blocks.
     #[inline]
     pub fn wake(&self) {
-        if !self.pipe.pending.swap(true, Ordering::AcqRel) {
+        if self.pipe.state.swap(WOKEN, Ordering::AcqRel) == ASLEEP {
             self.write_byte();
         }
     }
@@ -61,7 +69,7 @@ impl Waker {
             Ok(_) | Err(Errno::AGAIN) => {}
             // Someone closed our descriptor behind our back. There is nobody to tell in a signal
             // handler, and letting the flag stand would make the failure permanent.
-            Err(_) => self.pipe.pending.store(false, Ordering::Release),
+            Err(_) => self.pipe.state.store(AWAKE, Ordering::Release),
         }
     }
 
@@ -76,8 +84,23 @@ impl Waker {
         self.pipe.reader.as_raw_fd()
     }
 
-    /// Takes back all wake-ups so far.
-    pub(crate) fn consume(&self) {
+    /// To be called before the poll waits. False if it has been woken already and must not.
+    #[inline]
+    pub(crate) fn fall_asleep(&self) -> bool {
+        let state = &self.pipe.state;
+        state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// To be called after the poll. Whether it has been woken; those wake-ups are taken back.
+    #[inline]
+    pub(crate) fn get_up(&self) -> bool {
+        // Nobody else makes it awake: what is awake is left alone, without an atomic exchange.
+        self.pipe.state.load(Ordering::Relaxed) != AWAKE
+            && self.pipe.state.swap(AWAKE, Ordering::AcqRel) == WOKEN
+    }
+
+    /// Empties the pipe.
+    pub(crate) fn drain(&self) {
         let mut buffer = [0; 512];
         // A short read has emptied the pipe; after a full one more may be waiting.
         while let Ok(count) = retry_on_intr(|| read(&self.pipe.reader, &mut buffer)) {
@@ -85,7 +108,6 @@ impl Waker {
                 break;
             }
         }
-        self.pipe.pending.swap(false, Ordering::AcqRel);
     }
 
     /// In a forked child: a pipe of our own in place of the one shared with the parent, under the
@@ -94,11 +116,7 @@ impl Waker {
     pub(crate) fn reinit_after_fork(&self) -> io::Result<()> {
         let (reader, writer) = new_pipe()?;
         replace(&reader, &self.pipe.reader)?;
-        replace(&writer, &self.pipe.writer)?;
-        if self.pipe.pending.load(Ordering::Acquire) {
-            self.write_byte();
-        }
-        Ok(())
+        replace(&writer, &self.pipe.writer)
     }
 }
 
@@ -121,26 +139,33 @@ mod tests {
     }
 
     #[test]
-    fn wake_ups_coalesce_until_consumed() {
+    fn only_a_sleeper_is_sent_a_byte_and_only_one() {
         let waker = Waker::new().unwrap();
+        waker.wake();
+        assert_eq!(bytes_waiting(&waker), 0, "nobody sleeps");
+        assert!(!waker.fall_asleep(), "woken before");
+        assert!(waker.get_up());
+        assert!(!waker.get_up(), "reported once");
+        assert!(waker.fall_asleep());
         for _ in 0..3 {
             waker.wake();
         }
         assert_eq!(bytes_waiting(&waker), 1);
-        waker.wake();
-        assert_eq!(bytes_waiting(&waker), 0, "still pending: no second byte");
-        waker.consume();
-        waker.wake();
-        assert_eq!(bytes_waiting(&waker), 1);
+        assert!(waker.get_up());
+        assert!(waker.fall_asleep());
+        assert!(!waker.get_up(), "something else ended the poll");
     }
 
     #[test]
     fn a_full_pipe_neither_blocks_nor_loses_the_wake_up() {
         let waker = Waker::new().unwrap();
         while write(&waker.pipe.writer, &[7; 4096]).is_ok() {}
+        assert!(waker.fall_asleep());
         waker.wake();
-        waker.consume();
+        assert!(waker.get_up());
+        waker.drain();
         assert_eq!(bytes_waiting(&waker), 0);
+        assert!(waker.fall_asleep());
         waker.wake();
         assert_eq!(bytes_waiting(&waker), 1);
     }
@@ -153,8 +178,8 @@ mod tests {
         waker.wake();
         waker.reinit_after_fork().unwrap();
         assert_eq!((clone.reader_fd(), clone.raw_fd()), numbers);
-        assert_eq!(bytes_waiting(&clone), 1);
-        clone.consume();
+        assert!(clone.get_up());
+        assert!(waker.fall_asleep());
         clone.wake();
         assert_eq!(bytes_waiting(&waker), 1);
     }

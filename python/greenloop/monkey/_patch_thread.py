@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from greenloop import config
 from greenloop import local as green_local
 from greenloop import thread as green_thread
 from greenloop import threading as green_threading
@@ -64,6 +65,9 @@ def patch_thread(
     skip = set() if threading else {"threading"}
     skip.add("_threading_local")
     first = "_thread" not in saved
+    # Making a hub must not import anything from here on: an import may have to wait for another
+    # thread's, and waiting needs the hub.
+    config.settings["loop"].get()
     threads = _known_threads() if threading else []
     if existing_locks and first:
         _replace_existing()

@@ -5,6 +5,7 @@ use super::object::{Payload, PyGreenlet, Status};
 use super::switch;
 use super::thread::Thread;
 use super::types::greenlet_type;
+use crate::hub::shield;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -345,8 +346,12 @@ pub unsafe fn throw_into(
         );
         match thrown.and_then(|error| Ok((error, find_thread_and_run(py, greenlet)?))) {
             Ok((error, thread)) => {
-                let target = greenlet.as_greenlet();
-                switch::switch(thread, target, Payload::Throw(error.into_ptr()))
+                let error = error.into_ptr();
+                if shield::hold_throw(thread, greenlet, error) {
+                    ffi::Py_INCREF(ffi::Py_None());
+                    return ffi::Py_None();
+                }
+                switch::switch(thread, greenlet.as_greenlet(), Payload::Throw(error))
             }
             Err(error) => {
                 error.restore(py);

@@ -6,6 +6,7 @@ use super::object::{FrameHooks, Payload, PyGreenlet, Status};
 use super::stacks;
 use super::types;
 use crate::hub::HubObject;
+use crate::hub::shield::Held;
 use crate::pystate::ThreadState;
 use greenloop_stack::Arena;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
@@ -44,6 +45,8 @@ pub struct Thread {
     beats: AtomicU64,
     /// Whether the hub waits for events.
     idle: AtomicBool,
+    /// What shields hold back from greenlets.
+    pub held: Held,
     /// Set when the thread has ended.
     ended: Cell<bool>,
     /// Greenlets of this thread that were collected while suspended, in another thread. They are
@@ -127,6 +130,7 @@ impl Thread {
             asyncio: ThreadAsyncio::new(),
             beats: AtomicU64::new(0),
             idle: AtomicBool::new(false),
+            held: Held::new(),
             ended: Cell::new(false),
             orphans: Mutex::new(Vec::new()),
             has_orphans: AtomicBool::new(false),
@@ -508,6 +512,7 @@ fn finish(thread: Arc<Thread>) {
             error.write_unraisable(py, None);
         }
     }
+    thread.held.clear();
     thread.ended.set(true);
     thread.drop_hub();
     #[cfg(cpython = "3.15")]

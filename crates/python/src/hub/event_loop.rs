@@ -3,6 +3,7 @@
 //! A hub runs the loop it has; see `run`. A loop without a hub is one that a program has made, and
 //! runs by `loop.run()` in whichever greenlet calls that.
 
+use super::hand_over::HandOver;
 use super::inbox::Inbox;
 use super::phases::Phases;
 use super::queue::{Entry, ReadyQueue};
@@ -12,6 +13,7 @@ use super::{HubObject, Source, reactor_error, run};
 use crate::exceptions;
 use crate::greenlet::thread::Thread;
 use crate::greenlet::types::interpreter_is_finalizing;
+use crate::threadpool::queue::Queue;
 use greenloop_reactor::{Backend, Fired, Reactor};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -43,6 +45,8 @@ pub struct EventLoop {
     pub(super) waiting: Cell<Option<usize>>,
     /// Work elsewhere (native threads) that will come back through the inbox.
     pub(super) outstanding: Cell<usize>,
+    /// Worker threads to be woken when the loop waits.
+    pub(super) hand_over: HandOver,
     /// Active watchers that do not keep the loop running.
     unreferenced: Cell<usize>,
     /// Active `async_` watchers that keep the loop running.
@@ -114,6 +118,7 @@ impl EventLoop {
             switch_interval: Cell::new(5_000_000),
             waiting: Cell::new(None),
             outstanding: Cell::new(0),
+            hand_over: HandOver::new(),
             unreferenced: Cell::new(0),
             open_async: Cell::new(0),
             extra_references: Cell::new(0),
@@ -225,6 +230,11 @@ impl EventLoop {
         self.ready(|ready| ready.push(entry));
     }
 
+    /// Makes something of the calling thread, which is the loop's, the next to run.
+    pub fn push_next(&self, entry: Entry) {
+        self.ready(|ready| ready.push_front(entry));
+    }
+
     /// Ends the wait for events, from any thread.
     pub fn wake(&self) {
         self.inbox.wake();
@@ -242,6 +252,16 @@ impl EventLoop {
     /// Notes that it has come back, or will not.
     pub fn came_from_outside(&self) {
         self.outstanding.set(self.outstanding.get() - 1);
+    }
+
+    /// Whether the loop is going to wait as soon as the running greenlet does.
+    pub fn is_about_to_wait(&self) -> bool {
+        self.ready_count() == 0 && self.inbox.is_empty()
+    }
+
+    /// Has a worker thread of the pool woken when the loop waits.
+    pub fn hand_over(&self, queue: &Arc<Queue>) {
+        self.hand_over.put(queue);
     }
 
     /// The loop's time (ns of the monotonic clock).

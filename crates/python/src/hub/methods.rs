@@ -5,9 +5,11 @@ use super::event_loop::EventLoop;
 use super::loop_object::Loop;
 use super::queue::Entry;
 use super::wait::{self, Wait};
+use crate::errors::take_raised;
 use crate::greenlet::attributes::{END, GetSetTable, attribute};
-use crate::greenlet::methods::{MethodTable, fast_keywords, instance_from};
-use crate::greenlet::object::PyGreenlet;
+use crate::greenlet::methods::{MethodTable, fast_keywords, instance_from, thread_for};
+use crate::greenlet::object::{Payload, PyGreenlet};
+use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
 use crate::greenlet::types::{self, ClassSpec, slot};
 use crate::time::deadline_after;
@@ -355,16 +357,43 @@ fn _throw_later<'py>(
 ) -> PyResult<()> {
     let none = py.None().into_bound(py);
     let error = instance_from(&typ, val.as_ref().unwrap_or(&none), tb.as_ref().unwrap_or(&none))?;
-    push_throw(&greenlet, error)
+    push_throw(&greenlet, error, false)
 }
 
-/// Throws an exception (class or instance) into a greenlet when its turn comes; from any thread.
-pub fn throw_later(greenlet: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+/// _throw_now(greenlet, typ, val=None, tb=None)
+/// --
+///
+/// As greenlet.throw, but no shield holds it back.
+#[pyfunction]
+#[pyo3(signature = (greenlet, typ, val = None, tb = None))]
+fn _throw_now<'py>(
+    py: Python<'py>,
+    greenlet: Bound<'py, PyAny>,
+    typ: Bound<'py, PyAny>,
+    val: Option<Bound<'py, PyAny>>,
+    tb: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let none = py.None().into_bound(py);
+    let error = instance_from(&typ, val.as_ref().unwrap_or(&none), tb.as_ref().unwrap_or(&none))?;
+    let target = greenlet_argument(&greenlet)?;
+    // SAFETY: a live greenlet, in the calling thread or else refused; no borrow is alive.
+    unsafe {
+        let thread = thread_for(py, &*target)?;
+        let result = switch::switch(thread, target, Payload::Throw(error.into_ptr()));
+        if result.is_null() {
+            return Err(PyErr::from_value(Bound::from_owned_ptr(py, take_raised())));
+        }
+        Ok(Bound::from_owned_ptr(py, result))
+    }
+}
+
+/// Kills a greenlet by an exception (class or instance) when its turn comes; from any thread.
+pub fn kill_later(greenlet: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
     let none = greenlet.py().None().into_bound(greenlet.py());
-    push_throw(greenlet, instance_from(exception, &none, &none)?)
+    push_throw(greenlet, instance_from(exception, &none, &none)?, true)
 }
 
-fn push_throw(greenlet: &Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<()> {
+fn push_throw(greenlet: &Bound<'_, PyAny>, error: Bound<'_, PyAny>, is_kill: bool) -> PyResult<()> {
     let py = greenlet.py();
     let target = greenlet_argument(greenlet)?;
     // SAFETY: a greenlet has a thread; its hub, if there is one, is alive.
@@ -377,8 +406,13 @@ fn push_throw(greenlet: &Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<
                 crate::exceptions::invalid_thread_use(py, "the greenlet's thread has no hub")
             })?
         };
-        let greenlet = greenlet.clone().into_ptr().cast();
-        hub.push(thread, Entry::Throw { greenlet, error: error.into_ptr() });
+        let (greenlet, error) = (greenlet.clone().into_ptr().cast(), error.into_ptr());
+        let entry = if is_kill {
+            Entry::Kill { greenlet, error }
+        } else {
+            Entry::Throw { greenlet, error }
+        };
+        hub.push(thread, entry);
     }
     Ok(())
 }
@@ -528,6 +562,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(_set_hub_class, module)?,
         wrap_pyfunction!(_get_hub_class, module)?,
         wrap_pyfunction!(_throw_later, module)?,
+        wrap_pyfunction!(_throw_now, module)?,
         wrap_pyfunction!(_switch_later, module)?,
         wrap_pyfunction!(_join_hub, module)?,
         wrap_pyfunction!(_idle, module)?,

@@ -5,12 +5,14 @@
 pub mod blocked;
 pub mod callback;
 pub mod event_loop;
+pub mod hand_over;
 pub mod inbox;
 pub mod loop_object;
 pub mod methods;
 pub mod phases;
 pub mod queue;
 pub mod run;
+pub mod shield;
 pub mod sleep;
 pub mod wait;
 pub mod watch;
@@ -19,7 +21,7 @@ pub mod watchers;
 use crate::greenlet::object::{Payload, PyGreenlet};
 use crate::greenlet::thread::Thread;
 use crate::greenlet::{switch, types};
-use crate::task::throw_timer::ThrowTimer;
+use crate::task::timeout::Timeout;
 use event_loop::EventLoop;
 use loop_object::Loop;
 use pyo3::exceptions::PyOSError;
@@ -38,7 +40,9 @@ pub enum Source {
     /// A watcher object (see `watchers`) to be told.
     Watcher(Py<PyAny>),
     /// A `Timeout`, with its exception to throw into a greenlet.
-    Throw(Py<ThrowTimer>),
+    Throw(Py<Timeout>),
+    /// The same, of one that does not keep the loop running.
+    ThrowUnreferenced(Py<Timeout>),
     /// A greenlet to start (`start_later`).
     Start(Py<PyAny>),
 }
@@ -225,6 +229,7 @@ impl HubObject {
     /// Ends the hub, and its loop if that is not to be used by another one.
     pub(crate) fn end(&self, with_loop: bool) {
         self.destroyed.set(true);
+        self.hand_over.give_up();
         if with_loop {
             self.destroy();
         } else {
@@ -306,6 +311,7 @@ pub fn reactor_error(py: Python<'_>, error: &std::io::Error) -> PyErr {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     methods::register(module)?;
     sleep::register(module)?;
+    shield::register(module)?;
     callback::register(module)?;
     loop_object::register(module)?;
     watchers::register(module)?;

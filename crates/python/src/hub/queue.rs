@@ -2,7 +2,7 @@
 
 use crate::greenlet::object::{Payload, PyGreenlet, Status};
 use crate::greenlet::thread::Thread;
-use crate::task::throw_timer::ThrowTimer;
+use crate::task::timeout::Timeout;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::collections::VecDeque;
@@ -20,7 +20,9 @@ pub enum Entry {
     SwitchArgs { greenlet: *mut PyGreenlet, args: *mut ffi::PyObject },
     /// An exception instance to throw into a greenlet, unless it has ended.
     Throw { greenlet: *mut PyGreenlet, error: *mut ffi::PyObject },
-    /// A `ThrowTimer` whose time is over: throws, unless it has been stopped.
+    /// As `Throw`, but a shield holds it back.
+    Kill { greenlet: *mut PyGreenlet, error: *mut ffi::PyObject },
+    /// A `Timeout` whose time is over: throws, unless it has been stopped.
     Timeout { timer: *mut ffi::PyObject },
     /// A callback object (see `callback`) to run in the hub.
     Call { callback: *mut ffi::PyObject },
@@ -35,7 +37,9 @@ impl Entry {
             }
             Self::Switch { greenlet, value } => (greenlet.cast(), value),
             Self::SwitchArgs { greenlet, args } => (greenlet.cast(), args),
-            Self::Throw { greenlet, error } => (greenlet.cast(), error),
+            Self::Throw { greenlet, error } | Self::Kill { greenlet, error } => {
+                (greenlet.cast(), error)
+            }
             Self::Timeout { timer: object } | Self::Call { callback: object } => {
                 (object, ptr::null_mut())
             }
@@ -44,11 +48,25 @@ impl Entry {
 
     /// Has the references dropped after the switch that is being made.
     #[cold]
-    fn leave_over(self, thread: &Thread) {
+    pub fn leave_over(self, thread: &Thread) {
         let (first, second) = self.into_references();
         thread.leave_over(first);
         if !second.is_null() {
             thread.leave_over(second);
+        }
+    }
+
+    /// Whether it is an exception for a greenlet that has ended, or a `Timeout` that was stopped.
+    pub fn is_for_the_dead(&self) -> bool {
+        match self {
+            // SAFETY: entries own their greenlets.
+            Self::Kill { greenlet, .. } => unsafe { (**greenlet).status.get() == Status::Dead },
+            // SAFETY: an owned `Timeout`; the GIL is held.
+            Self::Timeout { timer } => unsafe {
+                let timer = Bound::from_borrowed_ptr(Python::assume_attached(), *timer);
+                timer.cast::<Timeout>().is_ok_and(|timer| !timer.get().has_living_target())
+            },
+            _ => false,
         }
     }
 
@@ -84,6 +102,13 @@ impl Entry {
                 Self::Throw { greenlet, error } if (*greenlet).status.get() != Status::Dead => {
                     Some((greenlet, Payload::Throw(error)))
                 }
+                Self::Kill { greenlet, error } if (*greenlet).status.get() != Status::Dead => {
+                    if (*greenlet).wait.level() > 0 {
+                        thread.held.keep(thread, &*greenlet, 0, self);
+                        return None;
+                    }
+                    Some((greenlet, Payload::Throw(error)))
+                }
                 Self::Timeout { timer } => timed_out(thread, timer),
                 Self::Call { .. } => unreachable!("callbacks run in the hub"),
                 void => {
@@ -99,18 +124,24 @@ impl Entry {
 ///
 /// # Safety
 ///
-/// `timer` is an owned `ThrowTimer`.
+/// `timer` is an owned `Timeout`.
 #[cold]
 unsafe fn timed_out(
     thread: &Thread,
     timer: *mut ffi::PyObject,
 ) -> Option<(*mut PyGreenlet, Payload)> {
-    thread.leave_over(timer);
-    // SAFETY: as the caller guarantees; the GIL is held, and the reference still owned.
+    // SAFETY: as the caller guarantees; the GIL is held, and the reference owned until it is left
+    // over.
     unsafe {
         let timer = Bound::from_borrowed_ptr(Python::assume_attached(), timer);
-        let timer = timer.cast::<ThrowTimer>().expect("a Timeout entry holds a ThrowTimer");
-        let (greenlet, error) = timer.get().take_target()?;
+        let timer = timer.cast::<Timeout>().expect("a Timeout entry holds a Timeout");
+        if let Some((greenlet, level)) = timer.get().shielded_target() {
+            let entry = Entry::Timeout { timer: timer.as_ptr() };
+            thread.held.keep(thread, &*greenlet, level, entry);
+            return None;
+        }
+        thread.leave_over(timer.as_ptr());
+        let (greenlet, error) = Timeout::take_target(timer)?;
         if (*greenlet).status.get() == Status::Dead {
             thread.leave_over(greenlet.cast());
             thread.leave_over(error);
@@ -133,6 +164,11 @@ impl ReadyQueue {
     #[inline]
     pub fn push(&mut self, entry: Entry) {
         self.entries.push_back(entry);
+    }
+
+    /// Adds an entry ahead of all others.
+    pub fn push_front(&mut self, entry: Entry) {
+        self.entries.push_front(entry);
     }
 
     #[inline]

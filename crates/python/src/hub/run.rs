@@ -6,6 +6,7 @@
 //! a wait that can block, and only after a poll that found nothing.
 
 use super::event_loop::EventLoop;
+use super::hand_over::hand_over;
 use super::phases::Phase;
 use super::queue::{Entry, ReadyQueue};
 use super::wait::{Reason, reason_of};
@@ -16,7 +17,7 @@ use crate::greenlet::object::{Next, Payload, PyGreenlet};
 use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
 use crate::greenlet::types::interpreter_is_finalizing;
-use crate::task::throw_timer::ThrowTimer;
+use crate::task::timeout::Timeout;
 use greenloop_reactor::{Fired, Polled};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -217,8 +218,12 @@ impl EventLoop {
                 Fired::Timer { data: Source::Wait(ticket), .. } => {
                     ticket.wake(Reason::TimedOut);
                 }
-                Fired::Timer { key, data: Source::Throw(timer) } => {
-                    ThrowTimer::expired(timer, key, self);
+                Fired::Timer { key, data: Source::Throw(timeout) } => {
+                    Timeout::expired(timeout.bind(py), key, self);
+                }
+                Fired::Timer { key, data: Source::ThrowUnreferenced(timeout) } => {
+                    self.change_unreferenced(false);
+                    Timeout::expired(timeout.bind(py), key, self);
                 }
                 Fired::Timer { data: Source::Start(greenlet), .. } => {
                     self.push_local(Entry::Start { greenlet: greenlet.into_ptr().cast() });
@@ -264,7 +269,14 @@ impl EventLoop {
             || self.broken.get()
             || hurry
         {
+            self.hand_over.give_up();
             return Ok(Some(polled));
+        }
+        let worker = self.hand_over.take();
+        if let Some(queue) = &worker
+            && (!self.idling.is_empty() || !self.phases.is_empty(Phase::Idle))
+        {
+            queue.notify();
         }
         if !self.idling.is_empty() {
             self.idling.wake_all();
@@ -288,6 +300,9 @@ impl EventLoop {
         // the reactor: it is this thread's, and others are told what is in `waiting`.
         let polled = unsafe {
             let state = ffi::PyEval_SaveThread();
+            if let Some(queue) = worker {
+                hand_over(&queue, || !self.inbox().is_empty());
+            }
             let polled = (*self.reactor.get()).poll(None, fired);
             ffi::PyEval_RestoreThread(state);
             polled

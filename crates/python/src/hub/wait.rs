@@ -51,6 +51,8 @@ pub struct WaitState {
     number: Cell<u32>,
     phase: Cell<Phase>,
     reason: Cell<Reason>,
+    /// How many shields it is in, see `hub::shield`.
+    level: Cell<u16>,
     /// What it waits on, for messages: borrowed, alive as long as the wait (the waiting function
     /// holds it).
     on: Cell<*mut ffi::PyObject>,
@@ -65,6 +67,7 @@ impl WaitState {
             number: Cell::new(0),
             phase: Cell::new(Phase::Idle),
             reason: Cell::new(Reason::Notified),
+            level: Cell::new(0),
             on: Cell::new(ptr::null_mut()),
             next: Cell::new(ptr::null_mut()),
             previous: Cell::new(ptr::null_mut()),
@@ -80,6 +83,17 @@ impl WaitState {
     /// Whether the greenlet is in a wait, woken or not.
     pub fn is_waiting(&self) -> bool {
         self.phase.get() != Phase::Idle
+    }
+
+    /// How many shields it is in.
+    #[inline]
+    pub fn level(&self) -> u16 {
+        self.level.get()
+    }
+
+    /// Sets how many shields it is in; returns how many those were.
+    pub fn set_level(&self, level: u16) -> u16 {
+        self.level.replace(level)
     }
 
     /// Whether wait `number` has been woken and not yet ended.
@@ -120,25 +134,38 @@ impl Drop for Ticket {
     }
 }
 
+#[inline]
 fn wake_numbered(greenlet: &PyGreenlet, number: u32, reason: Reason) -> bool {
+    let Some((thread, hub)) = become_woken(greenlet, number, reason) else { return false };
+    // SAFETY: a live greenlet; the entry owns the reference.
+    unsafe { ffi::Py_INCREF(greenlet.as_ptr()) };
+    hub.push(thread, Entry::Resume { greenlet: greenlet.as_greenlet(), number });
+    true
+}
+
+/// Notes that a wait is over; returns the thread and hub where the greenlet is to be made ready.
+/// None if there is no such wait any more.
+#[inline]
+fn become_woken(
+    greenlet: &PyGreenlet,
+    number: u32,
+    reason: Reason,
+) -> Option<(&Thread, &HubObject)> {
     let wait = &greenlet.wait;
     if wait.number.get() != number || wait.phase.get() != Phase::Parked {
-        return false;
+        return None;
     }
-    // SAFETY: a greenlet that is parked has a thread.
-    let thread = unsafe { &*greenlet.thread.get() };
-    let hub = thread.hub.get();
-    if hub.is_null() || thread.has_ended() {
-        return false;
+    // SAFETY: a greenlet that is parked has a thread, which has a hub until it ends.
+    let (thread, hub) = unsafe {
+        let thread = &*greenlet.thread.get();
+        (thread, thread.hub.get().as_ref()?)
+    };
+    if thread.has_ended() {
+        return None;
     }
     wait.phase.set(Phase::Woken);
     wait.reason.set(reason);
-    // SAFETY: a live greenlet; the entry owns the reference. The hub is alive.
-    unsafe {
-        ffi::Py_INCREF(greenlet.as_ptr());
-        (*hub).push(thread, Entry::Resume { greenlet: greenlet.as_greenlet(), number });
-    }
-    true
+    Some((thread, hub))
 }
 
 /// Greenlets that wait on one object, first come first served. The links are in the greenlets:
@@ -172,6 +199,25 @@ impl WaitList {
 
     pub fn len(&self) -> usize {
         self.len.get()
+    }
+
+    /// The greenlets that wait, in their order.
+    pub fn members<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        let mut members = Vec::with_capacity(self.len());
+        let mut next = self.first.get();
+        // SAFETY: members are alive: the list owns them. Nobody leaves meanwhile.
+        while let Some(member) = unsafe { next.as_ref() } {
+            // SAFETY: as above.
+            members.push(unsafe { Bound::from_borrowed_ptr(py, member.as_ptr()) });
+            next = member.wait.next.get();
+        }
+        members
+    }
+
+    /// The greenlet that has waited longest.
+    pub fn first<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: a member, which is alive, or null.
+        unsafe { Bound::from_borrowed_ptr_or_opt(py, self.first.get().cast()) }
     }
 
     fn push(&self, greenlet: &PyGreenlet) {
@@ -230,6 +276,31 @@ impl WaitList {
                 if woken {
                     return true;
                 }
+            }
+        }
+    }
+
+    /// Has the greenlet that has waited longest go on next, ahead of what is ready, if it belongs
+    /// to the calling thread.
+    pub fn wake_next(&self) {
+        let first = self.first.get();
+        if first.is_null() {
+            return;
+        }
+        // SAFETY: a member, whose reference `unlink` hands over, to the entry if there is one. It
+        // is parked: it has a thread.
+        unsafe {
+            let greenlet = &*first;
+            let thread = &*greenlet.thread.get();
+            if !thread.is_calling() {
+                self.wake_one();
+                return;
+            }
+            self.unlink(greenlet);
+            let number = greenlet.wait.number.get();
+            match become_woken(greenlet, number, Reason::Notified) {
+                Some((_, hub)) => hub.push_next(Entry::Resume { greenlet: first, number }),
+                None => ffi::Py_DECREF(first.cast()),
             }
         }
     }

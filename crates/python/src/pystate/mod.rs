@@ -230,6 +230,18 @@ pub unsafe fn trace_object(ts: ThreadState) -> *mut ffi::PyObject {
     unsafe { *ts.at(layout::TS_TRACE_OBJECT) }
 }
 
+/// Whether functions are set that the interpreter calls for what the running thread does
+/// (`sys.setprofile`, `sys.settrace`).
+pub fn is_traced() -> (bool, bool) {
+    // SAFETY: the GIL is held: there is a thread state. Pointers to functions, or null.
+    unsafe {
+        let ts = ThreadState::new(ffi::PyThreadState_Get());
+        let profile: *const u8 = *ts.at(layout::TS_PROFILE_FUNC);
+        let trace: *const u8 = *ts.at(layout::TS_TRACE_FUNC);
+        (!profile.is_null(), !trace.is_null())
+    }
+}
+
 /// The context of the running greenlet, through the thread state: borrowed, may be null.
 ///
 /// # Safety

@@ -130,7 +130,7 @@ impl Channel {
             let woken = wait.park(None, limit.deadline());
             if !taken.get() {
                 this.withdraw(&taken);
-                limit.judge(woken)?;
+                woken.into_result()?;
                 return Err(full(py));
             }
             woken.error.map_or(Ok(()), |error| Err(error.into_err()))
@@ -179,7 +179,7 @@ impl Channel {
                         this.serve_getters();
                     }
                 }
-                if limit.judge(woken)? != Reason::Notified {
+                if woken.into_result()? != Reason::Notified {
                     return Err(empty(py));
                 }
             }
@@ -196,6 +196,26 @@ impl Channel {
     fn balance(&self) -> isize {
         self.offers.borrow().len().cast_signed()
             - (self.getters.len() + self.claimed.get()).cast_signed()
+    }
+
+    /// The greenlets that wait to get, in their order.
+    #[getter]
+    fn getters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.getters.members(py))
+    }
+
+    /// The items of those who wait to put, in their order.
+    #[getter]
+    fn putters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let items: Vec<_> =
+            self.offers.borrow().iter().map(|offer| offer.item.clone_ref(py)).collect();
+        PyTuple::new(py, items)
+    }
+
+    /// The hub of the calling thread. A channel belongs to none.
+    #[getter]
+    fn hub(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        super::hub_here(py)
     }
 
     /// 0: a channel holds no items.
@@ -230,6 +250,11 @@ impl Channel {
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let item = slf.call_method0(pyo3::intern!(slf.py(), "get"))?;
         Ok((!item.is(slf.py().get_type::<PyStopIteration>())).then_some(item))
+    }
+
+    /// The next item; StopIteration is raised at the end of the iteration.
+    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::__next__(slf)?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     /// `Channel[int]` and the like, for annotations.

@@ -1,8 +1,8 @@
 //! `Event`.
 
 use super::links::Links;
-use super::{class_name, limited};
-use crate::hub::wait::{Reason, Wait, WaitList};
+use super::{class_name, in_hub, limited};
+use crate::hub::wait::{Reason, Wait, WaitList, Woken};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -15,6 +15,8 @@ use std::cell::Cell;
 #[pyclass(frozen, subclass, weakref, module = "greenloop.event")]
 pub struct Event {
     flag: Cell<bool>,
+    /// Those who have been woken and have not run since.
+    woken: Cell<usize>,
     waiters: WaitList,
     links: Links,
 }
@@ -23,9 +25,41 @@ pub struct Event {
 unsafe impl Sync for Event {}
 
 impl Event {
-    /// Those who wait for the flag.
-    pub fn waiters(&self) -> &WaitList {
-        &self.waiters
+    /// One that is set.
+    pub fn new_set() -> Self {
+        let event = Self::fresh();
+        event.flag.set(true);
+        event
+    }
+
+    fn fresh() -> Self {
+        Self {
+            flag: Cell::new(false),
+            woken: Cell::new(0),
+            waiters: WaitList::new(),
+            links: Links::new(),
+        }
+    }
+
+    /// Parks until the flag is set; or, if it is, until those who were woken by that have run. (Who
+    /// comes later goes on later.)
+    #[inline]
+    pub fn park(&self, wait: Wait<'_>, deadline: Option<u64>) -> Woken {
+        if self.flag.get() {
+            wait.ticket().wake(Reason::Notified);
+            return wait.park(None, None);
+        }
+        let woken = wait.park(Some(&self.waiters), deadline);
+        if woken.notified() {
+            self.woken.set(self.woken.get() - 1);
+        }
+        woken
+    }
+
+    /// Whether a wait is over before it begins.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.flag.get() && (self.woken.get() == 0 || in_hub())
     }
 }
 
@@ -34,21 +68,23 @@ impl Event {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { flag: Cell::new(false), waiters: WaitList::new(), links: Links::new() }
+        Self::fresh()
     }
 
     fn __init__(_slf: &Bound<'_, Self>) {}
 
     /// Sets the flag and makes everybody who waits for it ready. Does not switch.
-    fn set(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn set(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.flag.set(true);
-        this.waiters.wake_all();
+        while this.waiters.wake_one() {
+            this.woken.set(this.woken.get() + 1);
+        }
         this.links.notify_homes(slf)
     }
 
     /// Resets the flag. Those who have been woken stay so.
-    fn clear(&self) {
+    pub fn clear(&self) {
         self.flag.set(false);
     }
 
@@ -78,14 +114,14 @@ impl Event {
     fn wait<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
-        if this.flag.get() {
+        if this.is_open() {
             return Ok(true);
         }
         limited(py, timeout, |limit| {
-            if this.flag.get() {
+            if this.is_open() {
                 return Ok(true);
             }
-            let woken = Wait::begin(py, slf.as_ptr())?.park(Some(&this.waiters), limit.deadline());
+            let woken = this.park(Wait::begin(py, slf.as_ptr())?, limit.deadline());
             Ok(limit.judge(woken)? == Reason::Notified)
         })
     }
@@ -105,6 +141,12 @@ impl Event {
     /// Takes `rawlink` back, if the call has not been made yet.
     fn unlink(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
         self.links.remove(&callback).map(drop)
+    }
+
+    /// None: it belongs to no hub, and may be used in every thread.
+    #[getter]
+    fn hub(&self) -> Option<bool> {
+        None
     }
 
     /// How many wait, by `wait` or `rawlink`.

@@ -46,9 +46,9 @@ unsafe extern "C" fn wait(
         let py = Python::assume_attached();
         let object = Bound::from_borrowed_ptr(py, this);
         let event = object.cast_unchecked::<Event>().get();
-        if !event.is_set() {
+        if !event.is_open() {
             let Some(wait) = begin(py, this) else { return ptr::null_mut() };
-            if let Some(error) = wait.park(Some(event.waiters()), None).error {
+            if let Some(error) = event.park(wait, None).error {
                 return fail(error);
             }
         }

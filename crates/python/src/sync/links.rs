@@ -4,14 +4,44 @@ use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
 use crate::hub::callback::Callback;
 use crate::hub::queue::Entry;
+use crate::sync::queue::SimpleQueue;
+use crate::task::members::Members;
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use pyo3::{Borrowed, ffi};
 use std::cell::RefCell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::mem;
 use std::sync::Arc;
+
+/// What a method of a class of the core is bound to: null if `function` is no such method, or has
+/// another name.
+pub fn builtin_self<'a, 'py>(
+    function: &'a Bound<'py, PyAny>,
+    name: &CStr,
+) -> Option<Borrowed<'a, 'py, PyAny>> {
+    // SAFETY: checked to be a built-in function or method before it is looked at as one; its name
+    // is a C string, and it holds what it is bound to.
+    unsafe {
+        let object = function.as_ptr();
+        if ffi::PyCFunction_CheckExact(object) == 0 {
+            return None;
+        }
+        let definition = (*object.cast::<ffi::PyCFunctionObject>()).m_ml;
+        if CStr::from_ptr((*definition).ml_name) != name {
+            return None;
+        }
+        let owner = (*object.cast::<ffi::PyCFunctionObject>()).m_self;
+        (!owner.is_null()).then(|| Borrowed::from_ptr(function.py(), owner))
+    }
+}
+
+/// Whether a link is called where the object becomes ready, and not by a hub later: what greenloop
+/// itself links to many greenlets, that is short and does neither wait nor run other code.
+fn is_called_at_once(function: &Bound<'_, PyAny>) -> bool {
+    Members::is_discard(function) || SimpleQueue::is_put_without_limit(function)
+}
 
 /// The thread that a function is to be called in.
 struct Home(Arc<Thread>);
@@ -46,8 +76,10 @@ impl Links {
         self.links.borrow().is_empty()
     }
 
+    /// How many there are, those that have been scheduled and not called yet included.
     pub fn len(&self) -> usize {
-        self.links.borrow().len()
+        let scheduled = self.scheduled.borrow();
+        self.links.borrow().len() + scheduled.iter().filter(|call| call.get().pending()).count()
     }
 
     /// Adds a function, to be called in the hub that `notify` names.
@@ -145,14 +177,36 @@ impl Links {
     }
 
     /// Has every function called by a hub with `object`, each as soon as what is ready before has
-    /// run, and forgets them. `hub` is the one for functions that were added without one.
+    /// run, and forgets them. `hub` is the one for functions that were added without one. With
+    /// `at_once`, some of greenloop's own are called now.
     pub fn notify(
         &self,
         py: Python<'_>,
         hub: &HubObject,
         object: &Bound<'_, PyAny>,
+        at_once: bool,
     ) -> PyResult<()> {
+        if at_once {
+            self.call_short_ones(object);
+        }
+        if self.is_empty() {
+            return Ok(());
+        }
         self.schedule(py, Some(hub), object)
+    }
+
+    /// Calls those functions now that need no hub for it.
+    fn call_short_ones(&self, object: &Bound<'_, PyAny>) {
+        let py = object.py();
+        let (now, later): (Vec<_>, Vec<_>) =
+            self.take().into_iter().partition(|link| is_called_at_once(link.function.bind(py)));
+        // Not called yet: whatever the functions do, it finds the others.
+        self.links.borrow_mut().splice(0..0, later);
+        for link in now {
+            if let Err(error) = link.function.bind(py).call1((object,)) {
+                error.write_unraisable(py, Some(object));
+            }
+        }
     }
 
     /// As `notify`, for functions that were all added with the thread they belong to.

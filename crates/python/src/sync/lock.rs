@@ -1,11 +1,15 @@
 //! `Lock`: what `_thread.allocate_lock` gives, for greenlets.
 
+use super::links::Links;
 use super::permits::Permits;
-use super::{Truth, class_name};
+use super::{Truth, class_name, limited};
 use crate::hub::HubObject;
+use crate::hub::wait::{Wait, WaitList};
 use crate::time::deadline_after;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+use std::cell::OnceCell;
 
 /// The longest time that `_thread.lock` can wait, in seconds (`_thread.TIMEOUT_MAX`).
 const TIMEOUT_MAX: f64 = i64::MAX as f64 / 1e9;
@@ -66,13 +70,51 @@ pub fn take_permit(
 #[pyclass(frozen, subclass, weakref, module = "greenloop.lock")]
 pub struct Lock {
     permits: Permits,
+    /// Those who wait for it to be free without taking it; made when there is one. (A program has
+    /// many locks.)
+    watched: OnceCell<Box<Watched>>,
+}
+
+struct Watched {
+    watchers: WaitList,
+    links: Links,
+}
+
+// SAFETY: touched with the GIL held, for moments in which no Python code runs.
+unsafe impl Sync for Lock {}
+
+impl Lock {
+    /// Takes the lock. Whoever gets it as it is passed on, and is killed before, gives it back.
+    fn take(slf: &Bound<'_, Self>, blocking: bool, deadline: Option<u64>) -> PyResult<bool> {
+        let taken = take_permit(slf, &slf.get().permits, blocking, deadline);
+        if taken.is_err() {
+            Self::tell(slf)?;
+        }
+        taken
+    }
+
+    fn watched(&self) -> &Watched {
+        self.watched
+            .get_or_init(|| Box::new(Watched { watchers: WaitList::new(), links: Links::new() }))
+    }
+
+    /// Tells those who wait for the lock to be free, if it is.
+    fn tell(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let Some(watched) = this.watched.get() else { return Ok(()) };
+        if this.permits.free() > 0 {
+            watched.watchers.wake_all();
+            watched.links.notify_homes(slf)?;
+        }
+        Ok(())
+    }
 }
 
 #[pymethods]
 impl Lock {
     #[new]
     fn __new__() -> Self {
-        Self { permits: Permits::new(1) }
+        Self { permits: Permits::new(1), watched: OnceCell::new() }
     }
 
     /// Takes the lock.
@@ -88,7 +130,7 @@ impl Lock {
     )]
     fn acquire(slf: &Bound<'_, Self>, blocking: Truth, timeout: f64) -> PyResult<bool> {
         let deadline = deadline_argument(blocking.0, timeout)?;
-        take_permit(slf, &slf.get().permits, blocking.0, deadline)
+        Self::take(slf, blocking.0, deadline)
     }
 
     /// As `acquire`.
@@ -101,17 +143,18 @@ impl Lock {
     }
 
     /// Releases the lock. Does not switch. Raises RuntimeError if it is not locked.
-    fn release(&self) -> PyResult<()> {
-        if !self.permits.is_held() {
+    fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if !this.permits.is_held() {
             return Err(PyRuntimeError::new_err("release unlocked lock"));
         }
-        self.permits.give();
-        Ok(())
+        this.permits.give();
+        Self::tell(slf)
     }
 
     /// As `release`.
-    fn release_lock(&self) -> PyResult<()> {
-        self.release()
+    fn release_lock(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::release(slf)
     }
 
     /// Whether somebody has the lock. Not while it is handed to somebody who waited and has not
@@ -125,18 +168,90 @@ impl Lock {
         self.locked()
     }
 
+    /// Waits until the lock is free, and does not take it.
+    ///
+    /// timeout: seconds to wait at most; None for no limit.
+    ///
+    /// Returns 1, or 0 if the time was over first, or somebody else was faster.
+    #[pyo3(signature = (timeout = None))]
+    fn wait<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<i64> {
+        let this = slf.get();
+        if this.permits.free() <= 0 {
+            let py = slf.py();
+            limited(py, timeout, |limit| {
+                if this.permits.free() > 0 {
+                    return Ok(());
+                }
+                let watchers = &this.watched().watchers;
+                let woken = Wait::begin(py, slf.as_ptr())?.park(Some(watchers), limit.deadline());
+                limit.judge(woken).map(drop)
+            })?;
+        }
+        Ok(this.permits.free().max(0))
+    }
+
+    /// Whether the lock is free.
+    fn ready(&self) -> bool {
+        self.permits.free() > 0
+    }
+
+    /// 1 if the lock is free, otherwise 0.
+    #[getter]
+    fn counter(&self) -> i64 {
+        self.permits.free().max(0)
+    }
+
+    /// Has the hub of this thread call `callback(self)` once the lock is free.
+    ///
+    /// TypeError is raised for something that cannot be called.
+    fn rawlink<'py>(slf: &Bound<'py, Self>, callback: Bound<'py, PyAny>) -> PyResult<()> {
+        slf.get().watched().links.add_here(callback)?;
+        Self::tell(slf)
+    }
+
+    /// Takes `rawlink` back, if the call has not been made yet.
+    fn unlink(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        match self.watched.get() {
+            Some(watched) => watched.links.remove(&callback).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// None: it belongs to no hub, and may be used in every thread.
+    #[getter]
+    fn hub(&self) -> Option<bool> {
+        None
+    }
+
+    /// How many wait, by `acquire`, `wait` or `rawlink`.
+    fn linkcount(&self) -> usize {
+        let watched = self.watched.get();
+        let watching = watched.map_or(0, |watched| watched.watchers.len() + watched.links.len());
+        self.permits.waiting() + watching
+    }
+
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        take_permit(slf, &slf.get().permits, true, None)
+        Self::take(slf, true, None)
     }
 
     #[pyo3(signature = (_kind = None, _value = None, _traceback = None))]
     fn __exit__(
-        &self,
+        slf: &Bound<'_, Self>,
         _kind: Option<&Bound<'_, PyAny>>,
         _value: Option<&Bound<'_, PyAny>>,
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        self.release()
+        Self::release(slf)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.watched.get().map_or(Ok(()), |watched| watched.links.visit(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(watched) = self.watched.get() {
+            drop(watched.links.take());
+        }
     }
 
     /// In a child process after `fork`: unlocks it, as whoever has it may be gone with its thread.

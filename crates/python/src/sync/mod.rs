@@ -97,10 +97,17 @@ fn refuse_nan(timeout: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// Whether the hub itself asks, which cannot wait.
-fn in_hub() -> bool {
+pub fn in_hub() -> bool {
     Thread::try_get().is_some_and(|thread| {
         ptr::eq(thread.current().as_ptr(), thread.hub.get().cast::<ffi::PyObject>())
     })
+}
+
+/// The hub of the calling thread.
+fn hub_here(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    let hub = HubObject::get(py)?;
+    // SAFETY: a hub is alive as long as it is its thread's.
+    Ok(unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()).unbind() })
 }
 
 /// The name that the text form of an object begins with.

@@ -292,6 +292,12 @@ impl AsyncResult {
         self.links.remove(&callback).map(drop)
     }
 
+    /// None: it belongs to no hub, and may be used in every thread.
+    #[getter]
+    fn hub(&self) -> Option<bool> {
+        None
+    }
+
     /// How many wait, by `get`, `wait` or `rawlink`.
     fn linkcount(&self) -> usize {
         self.waiters.len() + self.links.len()

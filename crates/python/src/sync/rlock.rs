@@ -2,10 +2,11 @@
 
 use super::lock::{deadline_argument, take_permit};
 use super::permits::Permits;
-use super::{Truth, class_name};
+use super::{Truth, class_name, limited};
 use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
-use crate::hub::wait::Thrown;
+use crate::hub::wait::{Reason, Thrown};
+use crate::task::timeout::Timeout;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -113,6 +114,34 @@ impl RLock {
     }
 }
 
+impl RLock {
+    /// `acquire` with a `Timeout` for a limit.
+    #[cold]
+    fn acquire_within<'py>(
+        slf: &Bound<'py, Self>,
+        blocking: bool,
+        timeout: &Bound<'py, PyAny>,
+    ) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        let here = current(py)?;
+        if this.again(here)? {
+            return Ok(true);
+        }
+        if !blocking {
+            return Self::acquire_until(slf, false, None);
+        }
+        limited(py, Some(timeout.clone()), |limit| {
+            let taken = this.permits.try_take()
+                || limit.judge(this.permits.park(py, slf.as_ptr(), limit.deadline())?)?
+                    == Reason::Notified;
+            if taken {
+                this.own(here, 1);
+            }
+            Ok(taken)
+        })
+    }
+}
+
 /// Whether nothing can wake the waiting greenlet any more.
 fn is_loop_exit(py: Python<'_>, error: &PyErr) -> bool {
     py.import("greenloop.exceptions")
@@ -136,7 +165,7 @@ impl RLock {
     /// Takes the lock, once more if the running greenlet has it.
     ///
     /// blocking: false to wait for nothing.
-    /// timeout: seconds to wait at most; -1 or None for no limit.
+    /// timeout: seconds to wait at most, or a Timeout; -1 or None for no limit.
     ///
     /// Returns whether the lock was taken. Raises ValueError for a *timeout* that is negative or
     /// given without *blocking*, OverflowError for one above `threading.TIMEOUT_MAX`.
@@ -144,9 +173,19 @@ impl RLock {
         signature = (blocking = Truth(true), timeout = None),
         text_signature = "($self, blocking=True, timeout=-1)"
     )]
-    fn acquire(slf: &Bound<'_, Self>, blocking: Truth, timeout: Option<f64>) -> PyResult<bool> {
-        let deadline = deadline_argument(blocking.0, timeout.unwrap_or(-1.0))?;
-        Self::acquire_until(slf, blocking.0, deadline)
+    fn acquire<'py>(
+        slf: &Bound<'py, Self>,
+        blocking: Truth,
+        timeout: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<bool> {
+        let seconds = match &timeout {
+            None => -1.0,
+            Some(timeout) if timeout.is_instance_of::<Timeout>() => {
+                return Self::acquire_within(slf, blocking.0, timeout);
+            }
+            Some(timeout) => timeout.extract()?,
+        };
+        Self::acquire_until(slf, blocking.0, deadline_argument(blocking.0, seconds)?)
     }
 
     /// Undoes one `acquire`. Does not switch. Raises RuntimeError if the running greenlet does not
@@ -160,6 +199,18 @@ impl RLock {
             self.free();
         }
         Ok(())
+    }
+
+    /// What gevent's lock is made of: the lock itself here.
+    #[getter]
+    fn _block<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+
+    /// None: it belongs to no hub, and may be used in every thread.
+    #[getter]
+    fn hub(&self) -> Option<bool> {
+        None
     }
 
     /// Whether somebody has the lock.

@@ -112,7 +112,7 @@ impl Semaphore {
         signature = (blocking = Truth(true), timeout = None),
         text_signature = "($self, blocking=True, timeout=None)"
     )]
-    fn acquire<'py>(
+    pub fn acquire<'py>(
         slf: &Bound<'py, Self>,
         blocking: Truth,
         timeout: Option<Bound<'py, PyAny>>,
@@ -141,7 +141,7 @@ impl Semaphore {
     ///
     /// Returns how many are free then. BoundedSemaphore raises ValueError if that would be more
     /// than there were at the beginning.
-    fn release(slf: &Bound<'_, Self>) -> PyResult<i64> {
+    pub fn release(slf: &Bound<'_, Self>) -> PyResult<i64> {
         let this = slf.get();
         if this.permits.free() >= this.limit.get() {
             return Err(PyValueError::new_err("Semaphore released too many times"));
@@ -207,6 +207,12 @@ impl Semaphore {
     /// Takes `rawlink` back, if the call has not been made yet.
     fn unlink(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
         self.links.remove(&callback).map(drop)
+    }
+
+    /// None: it belongs to no hub, and may be used in every thread.
+    #[getter]
+    fn hub(&self) -> Option<bool> {
+        None
     }
 
     /// How many wait, by `acquire`, `wait` or `rawlink`.

@@ -185,12 +185,14 @@ pub fn notify_links(task: &TaskObject) {
         let py = Python::assume_attached();
         let object = Bound::from_borrowed_ptr(py, task.as_ptr());
         let thread = &*task.base.thread.get();
+        // Not by somebody else, who kills a greenlet that has not begun.
+        let at_once = task.base.is_running();
         let outcome = if thread.is_calling() {
-            HubObject::of(py, thread).and_then(|hub| task.links.notify(py, hub, &object))
+            HubObject::of(py, thread).and_then(|hub| task.links.notify(py, hub, &object, at_once))
         } else {
             Thread::get(py)
                 .and_then(|thread| HubObject::of(py, thread))
-                .and_then(|hub| task.links.notify(py, hub, &object))
+                .and_then(|hub| task.links.notify(py, hub, &object, at_once))
         };
         if let Err(error) = outcome {
             error.write_unraisable(py, Some(&object));

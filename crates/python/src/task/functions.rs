@@ -1,9 +1,11 @@
 //! Functions of the module that work on greenlets.
 
 use super::body::ended_count;
+use super::context;
 use super::methods::{kill_soon, task_of, wait_for};
 use super::tracked_raw;
 use super::types::is_task;
+use crate::greenlet::object::PyGreenlet;
 use crate::greenlet::switch::run_body;
 use crate::greenlet::types::{self, greenlet_type, is_greenlet};
 use crate::hub::HubObject;
@@ -18,7 +20,8 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 /// --
 ///
 /// Runs a function in a raw greenlet as soon as the hub gets to it: no result, no links, only
-/// what a greenlet.greenlet has. Errors are reported by the hub. Returns the greenlet.
+/// what a greenlet.greenlet has. Errors are reported by the hub. Returns the greenlet. The context
+/// it runs in is chosen as for Greenlet.
 /// (As gevent.spawn_raw.)
 #[pyfunction]
 #[pyo3(signature = (function, *args, **kwargs))]
@@ -32,14 +35,25 @@ pub fn spawn_raw<'py>(
         return Err(PyTypeError::new_err("function must be callable"));
     }
     let hub = HubObject::get(py)?;
-    // Keywords are rare here: they travel in a partial.
-    let function = match kwargs {
-        Some(kwargs) if !kwargs.is_empty() => {
-            py.import("functools")?.getattr("partial")?.call((function,), Some(&kwargs))?
-        }
-        _ => function,
-    };
     let greenlet = tracked_raw::make(function)?;
+    // SAFETY: a fresh raw greenlet.
+    let raw = unsafe { &*greenlet.as_ptr().cast::<PyGreenlet>() };
+    if let Some(kwargs) = kwargs {
+        // SAFETY: the dict of this call; the result is an owned dict or null, the function owned.
+        unsafe {
+            let left = context::from_keywords(raw, kwargs.into_ptr());
+            if let Some(left) = Bound::from_owned_ptr_or_opt(py, left)
+                && !left.is_empty()?
+            {
+                // Keywords are rare here: they travel in a partial.
+                let run = Bound::from_borrowed_ptr(py, raw.run.get());
+                let partial = py.import("functools")?.getattr("partial")?;
+                let call = partial.call((run,), Some(left.cast::<PyDict>()?))?;
+                ffi::Py_XDECREF(raw.run.replace(call.into_ptr()));
+            }
+        }
+    }
+    context::inherit(py, raw)?;
     hub.push_local(Entry::SwitchArgs {
         greenlet: greenlet.clone().into_ptr().cast(),
         args: args.into_ptr(),
@@ -168,13 +182,14 @@ pub fn _kill_soon<'py>(
             greenlet.get_type().name()?
         )));
     }
-    crate::hub::methods::throw_later(&greenlet, &exception)?;
+    crate::hub::methods::kill_later(&greenlet, &exception)?;
     Ok(false)
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     for function in [
         wrap_pyfunction!(spawn_raw, module)?,
+        wrap_pyfunction!(context::_inherit_contexts, module)?,
         wrap_pyfunction!(_join_each, module)?,
         wrap_pyfunction!(_join_all, module)?,
         wrap_pyfunction!(_all_greenlets, module)?,

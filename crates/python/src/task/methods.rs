@@ -7,7 +7,7 @@ use super::attributes::format_call;
 use super::body::{failed, notify_links};
 use super::object::{Stage, TaskObject};
 use super::types::{is_task, start as start_task};
-use super::{spawn_callbacks, spawned_link};
+use super::{context, spawn_callbacks, spawned_link};
 use crate::errors::take_raised;
 use crate::greenlet::exceptions::greenlet_exit;
 use crate::greenlet::methods::{instance_from, thread_for};
@@ -16,6 +16,7 @@ use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
 use crate::hub::callback::Callback;
 use crate::hub::queue::Entry;
+use crate::hub::shield;
 use crate::hub::wait::{Reason, Wait};
 use crate::hub::{HubObject, Source};
 use crate::time::{Limit, deadline_after};
@@ -74,6 +75,7 @@ pub fn start_later(slf: &Bound<'_, PyAny>, seconds: f64) -> PyResult<()> {
     require_function(slf, task)?;
     let thread = thread_for(py, &task.base)?;
     let hub = HubObject::of(py, thread)?;
+    context::inherit(py, &task.base)?;
     let source = Source::Start(slf.clone().unbind());
     let key = hub.reactor(|reactor| reactor.timer_add(deadline_after(seconds), source));
     task.start_timer.set(Some(key));
@@ -86,6 +88,11 @@ pub fn start_later(slf: &Bound<'_, PyAny>, seconds: f64) -> PyResult<()> {
 
 /// Waits until the task has a result. False when the time is over.
 pub fn wait_for(py: Python<'_>, task: &TaskObject, limit: &mut Limit<'_>) -> PyResult<bool> {
+    let _bared = if task.base.wait.level() > 0 && task.base.is_running() {
+        Some(shield::Bared::begin(py, &task.base)?)
+    } else {
+        None
+    };
     while !task.is_over() {
         let wait = Wait::begin(py, task.as_ptr())?;
         let reason = limit.judge(wait.park(Some(&task.waiters), limit.deadline()))?;
@@ -221,7 +228,7 @@ pub fn kill_soon(slf: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResu
             None => HubObject::of(py, thread)?,
         };
         let greenlet = slf.clone().into_ptr().cast();
-        hub.push(thread, Entry::Throw { greenlet, error: error.into_ptr() });
+        hub.push(thread, Entry::Kill { greenlet, error: error.into_ptr() });
     }
     Ok(true)
 }
@@ -277,7 +284,11 @@ pub fn throw<'py>(
     }
     // SAFETY: the calling thread's record; the result is a new reference or null.
     unsafe {
-        let payload = Payload::Throw(error.into_ptr());
+        let error = error.into_ptr();
+        if shield::hold_throw(thread, &task.base, error) {
+            return Ok(none);
+        }
+        let payload = Payload::Throw(error);
         let result = switch::switch(thread, task.base.as_greenlet(), payload);
         if result.is_null() {
             return Err(PyErr::from_value(Bound::from_owned_ptr(py, take_raised())));

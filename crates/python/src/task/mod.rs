@@ -2,13 +2,15 @@
 
 pub mod attributes;
 pub mod body;
+pub mod context;
 pub mod functions;
+pub mod members;
 pub mod methods;
 pub mod object;
 pub mod origin;
 pub mod spawn_callbacks;
 pub mod spawned_link;
-pub mod throw_timer;
+pub mod timeout;
 pub mod tracked_raw;
 pub mod types;
 pub mod waiter;
@@ -24,6 +26,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<spawned_link::SpawnedLink>()?;
     module.add_class::<spawned_link::SuccessSpawnedLink>()?;
     module.add_class::<spawned_link::FailureSpawnedLink>()?;
-    module.add_class::<throw_timer::ThrowTimer>()?;
+    timeout::register(module)?;
+    members::register(module)?;
     module.add_class::<waiter::Waiter>()
 }

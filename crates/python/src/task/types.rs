@@ -2,6 +2,7 @@
 
 use super::attributes::GETSET;
 use super::body;
+use super::context;
 use super::methods;
 use super::object::{Stage, TaskObject};
 use super::origin;
@@ -46,12 +47,16 @@ const DOC: &CStr = c"Greenlet(run=None, *args, **kwargs)
 A greenlet that calls run(*args, **kwargs) when the hub gets to it, after start(). A subclass may
 define _run() instead of giving a function.
 
+A contextvars.Context given as the keyword argument context is what it runs in; it is not passed
+on. Otherwise it runs in an empty one, or a copy of the spawner's if config.inherit_context is set.
+
 TypeError is raised for something that cannot be called. (As gevent.Greenlet.)";
 
 const SPAWN_DOC: &CStr = c"spawn(function, *args, **kwargs)
 --
 
-Makes a Greenlet that calls function(*args, **kwargs), and starts it.";
+Makes a Greenlet that calls function(*args, **kwargs), and starts it. A contextvars.Context given as
+the keyword argument context is what it runs in, and not passed on.";
 
 static METHODS: MethodTable<2> = MethodTable::new([
     ffi::PyMethodDef {
@@ -148,6 +153,7 @@ unsafe extern "C" fn init(this: Object, args: Object, kwargs: Object) -> c_int {
             ffi::Py_XDECREF(task.func.replace(run));
         }
         ffi::Py_XDECREF(task.args.replace(rest));
+        let keywords = context::from_keywords(&task.base, keywords);
         ffi::Py_XDECREF(task.kwargs.replace(keywords));
     }
     0
@@ -175,6 +181,31 @@ unsafe extern "C" fn spawn(
         if class.cast() != task_type() || count == 0 {
             return spawn_subclass(class, args, count, names);
         }
+        let this = make(class, args, count, names);
+        if this.is_null() {
+            return ptr::null_mut();
+        }
+        if let Err(error) = start(&*this.cast::<TaskObject>()) {
+            error.restore(attached());
+            ffi::Py_DECREF(this);
+            return ptr::null_mut();
+        }
+        this
+    }
+}
+
+/// A greenlet of a class, for a function and its arguments, that has not been started. A new
+/// reference, or null with an exception set.
+///
+/// # Safety
+///
+/// A class, and arguments by the vectorcall convention.
+pub unsafe fn make(class: Object, args: *const Object, count: usize, names: Object) -> Object {
+    // SAFETY: as the caller guarantees; owned references.
+    unsafe {
+        if class.cast() != task_type() || count == 0 {
+            return ffi::PyObject_Vectorcall(class, args, count, names);
+        }
         let func = *args;
         if !check_callable(func) {
             return ptr::null_mut();
@@ -189,12 +220,7 @@ unsafe extern "C" fn spawn(
         if count > 1 {
             task.args.set(tuple_of(args.add(1), count - 1));
         }
-        task.kwargs.set(keywords(args.add(count), names));
-        if let Err(error) = start(task) {
-            error.restore(attached());
-            ffi::Py_DECREF(this.cast());
-            return ptr::null_mut();
-        }
+        task.kwargs.set(context::from_keywords(&task.base, keywords(args.add(count), names)));
         this.cast()
     }
 }
@@ -255,6 +281,7 @@ pub fn start(task: &TaskObject) -> PyResult<()> {
             Some(hub) => hub,
             None => hub_for_start(thread)?,
         };
+        context::inherit(attached(), &task.base)?;
         task.stage.set(Stage::Scheduled);
         if spawn_callbacks::any() {
             spawn_callbacks::call(attached(), task.as_ptr());

@@ -2,6 +2,7 @@
 
 use crate::exceptions;
 use crate::greenlet::methods::instance_from;
+use crate::hub::HubObject;
 use crate::hub::wait::{Reason, Wait, WaitList};
 use pyo3::exceptions::{PyAssertionError, PyAttributeError};
 use pyo3::prelude::*;
@@ -22,6 +23,7 @@ enum Outcome {
 pub struct Waiter {
     outcome: RefCell<Option<Outcome>>,
     waiting: WaitList,
+    hub: Option<Py<PyAny>>,
 }
 
 // SAFETY: touched with the GIL held, for moments in which no Python code runs.
@@ -31,7 +33,12 @@ impl Waiter {
     fn set(&self, outcome: Outcome) {
         let old = self.outcome.borrow_mut().replace(outcome);
         drop(old);
-        self.waiting.wake_all();
+        if crate::sync::in_hub() {
+            // It goes on before what is ready, as if the hub switched to it here.
+            self.waiting.wake_next();
+        } else {
+            self.waiting.wake_all();
+        }
     }
 
     fn take_error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -47,9 +54,25 @@ impl Waiter {
     #[new]
     #[pyo3(signature = (hub = None))]
     fn new(hub: Option<Bound<'_, PyAny>>) -> Self {
-        // The hub is the one of whoever waits.
-        drop(hub);
-        Self { outcome: RefCell::new(None), waiting: WaitList::new() }
+        let hub = hub.filter(|hub| !hub.is_none()).map(Bound::unbind);
+        Self { outcome: RefCell::new(None), waiting: WaitList::new(), hub }
+    }
+
+    /// The hub that was given, or that of the calling thread. Whoever waits does so in their own.
+    #[getter]
+    fn hub(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(hub) = &self.hub {
+            return Ok(hub.clone_ref(py));
+        }
+        let hub = HubObject::get(py)?;
+        // SAFETY: a hub is alive as long as it is its thread's.
+        Ok(unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()).unbind() })
+    }
+
+    /// The greenlet that waits in `get`; None if there is none.
+    #[getter]
+    fn greenlet(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.waiting.first(py).map(Bound::unbind)
     }
 
     /// Waits for the value and returns it, or raises the exception.

@@ -6,6 +6,7 @@ use crate::hub::HubObject;
 use crate::hub::callback::Callback;
 use crate::hub::queue::Entry;
 use crate::hub::wait::{Reason, Ticket};
+use greenloop_reactor::monotonic_ns;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -128,8 +129,15 @@ impl Job {
     pub unsafe fn run(job: *mut Self, queue: *const Queue) {
         // SAFETY: as the caller guarantees; a valid call.
         let (value, error) = unsafe {
+            let start = monotonic_ns();
+            let traced = (*queue).hooks.caller();
+            if !traced.is_null() {
+                (*job).call_through(traced);
+            }
             let value = ffi::PyObject_Call((*job).function, (*job).args, (*job).kwargs);
             let error = if value.is_null() { take_raised() } else { ptr::null_mut() };
+            super::worker::stop_tracing();
+            (*queue).took(monotonic_ns() - start);
             (*job).release();
             (value, error)
         };
@@ -143,6 +151,24 @@ impl Job {
         }
         if was_last {
             queue.joining.wake_all();
+        }
+    }
+
+    /// Has `caller` make the call: a borrowed callable.
+    unsafe fn call_through(&mut self, caller: Object) {
+        // SAFETY: valid objects; the tuple takes new references, the job keeps no others.
+        unsafe {
+            let kwargs = if self.kwargs.is_null() { ffi::Py_None() } else { self.kwargs };
+            let args = ffi::PyTuple_Pack(3, self.function, self.args, kwargs);
+            if args.is_null() {
+                // No memory: it is made without.
+                ffi::PyErr_Clear();
+                return;
+            }
+            ffi::Py_INCREF(caller);
+            ffi::Py_DECREF(std::mem::replace(&mut self.function, caller));
+            ffi::Py_DECREF(std::mem::replace(&mut self.args, args));
+            ffi::Py_XDECREF(std::mem::replace(&mut self.kwargs, ptr::null_mut()));
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod job;
 mod pool;
-mod queue;
+pub mod queue;
 mod worker;
 
 use pyo3::prelude::*;

@@ -1,7 +1,7 @@
 //! The Python class `_core.WorkerPool`; `greenloop.threadpool` builds on it.
 
 use super::job::{Job, Outcome, Owned, Reply};
-use super::queue::Queue;
+use super::queue::{Hooks, Queue};
 use super::{GENERATION, IDLE, worker};
 use crate::hub::HubObject;
 use crate::hub::wait::{Reason, Wait};
@@ -12,16 +12,21 @@ use pyo3::types::{PyDict, PyTuple};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-/// WorkerPool(maxsize)
+/// WorkerPool(maxsize, threading, call_traced, idle_limit=None)
 /// --
 ///
 /// Native threads that make calls for greenlets. At most `maxsize`, started when they are needed;
-/// calls beyond that wait their turn.
+/// calls beyond that wait their turn. A thread that has had nothing to do for `idle_limit` seconds
+/// ends. While a function is set by `threading.settrace` or `setprofile` (`threading` is that
+/// module's dict), calls are made by `call_traced(function, args, kwargs)`.
 #[pyclass(frozen, name = "WorkerPool", module = "greenloop._core", weakref)]
 pub struct WorkerPool {
     queue: RefCell<Arc<Queue>>,
     limit: Cell<usize>,
+    idle_limit: Option<Duration>,
+    hooks: Arc<Hooks>,
     generation: Cell<usize>,
     closed: Cell<bool>,
 }
@@ -35,7 +40,8 @@ impl WorkerPool {
     fn queue(&self) -> Arc<Queue> {
         let generation = GENERATION.load(Ordering::Relaxed);
         if self.generation.replace(generation) != generation {
-            let fresh = Arc::new(Queue::new(self.limit.get()));
+            let hooks = Arc::clone(&self.hooks);
+            let fresh = Arc::new(Queue::new(self.limit.get(), self.idle_limit, hooks));
             std::mem::forget(self.queue.replace(fresh));
         }
         Arc::clone(&self.queue.borrow())
@@ -57,20 +63,34 @@ impl WorkerPool {
     }
 }
 
-/// Adds a job, for the threads that `ready_queue` saw to.
-fn push(queue: &Queue, job: Box<Job>) {
-    if queue.push(job) {
+/// Adds a job, for the threads that `ready_queue` saw to. True if one has to be woken for it.
+fn push(queue: &Queue, job: Box<Job>) -> bool {
+    let promised = queue.push(job);
+    if promised {
         IDLE.fetch_sub(1, Ordering::Relaxed);
     }
+    promised
 }
 
 #[pymethods]
 impl WorkerPool {
     #[new]
-    fn new(maxsize: usize) -> Self {
+    #[pyo3(signature = (maxsize, threading, call_traced, idle_limit = None))]
+    fn new(
+        maxsize: usize,
+        threading: Bound<'_, PyDict>,
+        call_traced: Bound<'_, PyAny>,
+        idle_limit: Option<f64>,
+    ) -> Self {
+        let hooks = Arc::new(Hooks::new(threading, call_traced));
+        // What is longer than can be counted is for ever.
+        let idle_limit = idle_limit.and_then(|limit| Duration::try_from_secs_f64(limit).ok());
+        let queue = Queue::new(maxsize, idle_limit, Arc::clone(&hooks));
         Self {
-            queue: RefCell::new(Arc::new(Queue::new(maxsize))),
+            queue: RefCell::new(Arc::new(queue)),
             limit: Cell::new(maxsize),
+            idle_limit,
+            hooks,
             generation: Cell::new(GENERATION.load(Ordering::Relaxed)),
             closed: Cell::new(false),
         }
@@ -91,9 +111,15 @@ impl WorkerPool {
         let wait = Wait::begin(py, slf.as_ptr())?;
         let outcome = Outcome::new();
         let reply = Reply::Waiter { ticket: wait.ticket(), outcome: Arc::clone(&outcome) };
-        push(&queue, Job::new(function, args, kwargs.map(Py::into_any), reply));
-        drop(queue);
         let hub = wait.hub();
+        if push(&queue, Job::new(function, args, kwargs.map(Py::into_any), reply)) {
+            if hub.is_about_to_wait() {
+                hub.hand_over(&queue);
+            } else {
+                queue.notify();
+            }
+        }
+        drop(queue);
         hub.expect_outside();
         let woken = wait.park(None, None);
         hub.came_from_outside();
@@ -119,7 +145,9 @@ impl WorkerPool {
         // SAFETY: the hub is alive.
         let owner = unsafe { Bound::from_borrowed_ptr(py, hub.as_ptr()) };
         let reply = Reply::Function { hub: Owned::new(owner), done: Owned::new(done) };
-        push(&queue, Job::new(function, args, kwargs.map(Py::into_any), reply));
+        if push(&queue, Job::new(function, args, kwargs.map(Py::into_any), reply)) {
+            queue.notify();
+        }
         Ok(())
     }
 

@@ -2,14 +2,27 @@
 
 use super::job::Job;
 use crate::hub::wait::WaitList;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::collections::VecDeque;
 use std::ptr;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+type Object = *mut ffi::PyObject;
+
+/// What is over at once (ns).
+const QUICK: u64 = 20_000;
 
 /// Shared by a pool and its threads.
 pub struct Queue {
     contents: Mutex<Contents>,
     changed: Condvar,
+    /// How long calls take, as an average in which older ones count less and less.
+    usual_ns: AtomicU64,
+    pub hooks: Arc<Hooks>,
     /// Greenlets that wait for all jobs to be over.
     pub joining: WaitList,
 }
@@ -29,6 +42,52 @@ pub struct Contents {
     /// How many threads there may be.
     pub limit: usize,
     closed: bool,
+    /// How long a thread waits for a job before it ends; None for ever.
+    idle_limit: Option<Duration>,
+}
+
+/// Functions that Python code wants to have called for what threads do (`threading.settrace`,
+/// `threading.setprofile`).
+pub struct Hooks {
+    /// The dict of `threading`; owned.
+    threading: Object,
+    /// Calls `function, args, kwargs` with the functions set; owned.
+    call: Object,
+}
+
+// SAFETY: owned references, used and dropped with the GIL held only.
+unsafe impl Send for Hooks {}
+// SAFETY: as above.
+unsafe impl Sync for Hooks {}
+
+impl Hooks {
+    pub fn new(threading: Bound<'_, PyDict>, call: Bound<'_, PyAny>) -> Self {
+        Self { threading: threading.into_ptr(), call: call.into_ptr() }
+    }
+
+    /// What makes calls, if a function is set: borrowed, or null. Runs no Python code.
+    pub fn caller(&self) -> Object {
+        // SAFETY: a dict; the GIL is held.
+        unsafe {
+            for name in [c"_trace_hook", c"_profile_hook"] {
+                let hook = ffi::PyDict_GetItemString(self.threading, name.as_ptr());
+                if !hook.is_null() && hook != ffi::Py_None() {
+                    return self.call;
+                }
+            }
+        }
+        ptr::null_mut()
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        // SAFETY: owned; queues are dropped with the GIL held.
+        unsafe {
+            ffi::Py_DECREF(self.threading);
+            ffi::Py_DECREF(self.call);
+        }
+    }
 }
 
 /// What a thread does next.
@@ -40,8 +99,9 @@ pub enum Next {
 }
 
 impl Queue {
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: usize, idle_limit: Option<Duration>, hooks: Arc<Hooks>) -> Self {
         Self {
+            hooks,
             contents: Mutex::new(Contents {
                 jobs: VecDeque::new(),
                 idle: 0,
@@ -51,8 +111,10 @@ impl Queue {
                 threads: 0,
                 limit,
                 closed: false,
+                idle_limit,
             }),
             changed: Condvar::new(),
+            usual_ns: AtomicU64::new(0),
             joining: WaitList::new(),
         }
     }
@@ -76,7 +138,7 @@ impl Queue {
         contents.threads > 0
     }
 
-    /// Adds a job. True if a waiting thread takes it.
+    /// Adds a job. True if a waiting thread takes it, which the caller has to `notify`.
     pub fn push(&self, job: Box<Job>) -> bool {
         let mut contents = self.lock();
         contents.jobs.push_back(job);
@@ -85,9 +147,23 @@ impl Queue {
         }
         contents.idle -= 1;
         contents.promised += 1;
-        drop(contents);
-        self.changed.notify_one();
         true
+    }
+
+    /// Wakes a thread for a job that has been promised to one.
+    pub fn notify(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Whether calls tend to be over at once.
+    pub fn is_quick(&self) -> bool {
+        self.usual_ns.load(Ordering::Relaxed) < QUICK
+    }
+
+    /// Notes how long a call took. A few of another kind change what is usual.
+    pub fn took(&self, ns: u64) {
+        let usual = self.usual_ns.load(Ordering::Relaxed);
+        self.usual_ns.store((3 * usual + ns.min(8 * QUICK)) / 4, Ordering::Relaxed);
     }
 
     /// What a thread that has nothing to do does next.
@@ -109,6 +185,7 @@ impl Queue {
     /// Waits for a job; null if the thread is to end, which is uncounted then.
     pub fn wait(&self) -> *mut Job {
         let mut contents = self.lock();
+        let until = contents.idle_limit.and_then(|limit| Instant::now().checked_add(limit));
         loop {
             if contents.promised > 0
                 && let Some(job) = contents.jobs.pop_front()
@@ -121,7 +198,21 @@ impl Queue {
                 contents.idle -= 1;
                 return ptr::null_mut();
             }
-            contents = self.changed.wait(contents).unwrap_or_else(PoisonError::into_inner);
+            let Some(until) = until else {
+                contents = self.changed.wait(contents).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() && contents.idle > 0 {
+                contents.idle -= 1;
+                contents.threads -= 1;
+                return ptr::null_mut();
+            }
+            // With a job promised to one of those that wait, it is coming.
+            let left = left.max(Duration::from_millis(1));
+            let (guard, _) =
+                self.changed.wait_timeout(contents, left).unwrap_or_else(PoisonError::into_inner);
+            contents = guard;
         }
     }
 

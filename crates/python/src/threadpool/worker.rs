@@ -7,6 +7,7 @@ use super::IDLE;
 use super::job::Job;
 use super::queue::{Next, Queue};
 use crate::greenlet::methods::MethodTable;
+use crate::pystate;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -16,6 +17,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 type Object = *mut ffi::PyObject;
+
+/// Takes away functions that a call has set for the thread: they are not meant for others.
+///
+/// # Safety
+///
+/// The GIL is held, no exception is set.
+pub unsafe fn stop_tracing() {
+    let (profiled, traced) = pystate::is_traced();
+    // SAFETY: as the caller guarantees; without a function, the one that is set is taken away.
+    unsafe {
+        if profiled {
+            ffi::PyEval_SetProfile(None, ptr::null_mut());
+        }
+        if traced {
+            ffi::PyEval_SetTrace(None, ptr::null_mut());
+        }
+    }
+}
 
 const CAPSULE_NAME: &CStr = c"greenloop.worker";
 

@@ -246,7 +246,7 @@ impl Core {
             let withdrawn = pending.item.borrow_mut().take();
             if withdrawn.is_some() {
                 self.withdraw(&pending);
-                return match limit.judge(woken)? {
+                return match woken.into_result()? {
                     Reason::Closed => Err(errors::shut_down(py)),
                     _ => Err(errors::full(py)),
                 };
@@ -342,7 +342,7 @@ impl Core {
                         self.serve_getters(slf);
                     }
                 }
-                if limit.judge(woken)? != Reason::Notified {
+                if woken.into_result()? != Reason::Notified {
                     return Err(errors::empty(py));
                 }
             }

@@ -37,6 +37,20 @@ pub struct SimpleQueue {
 }
 
 impl SimpleQueue {
+    /// Whether `function` is the `put` of a queue that is always open to items, and not of a
+    /// subclass.
+    pub fn is_put_without_limit(function: &Bound<'_, PyAny>) -> bool {
+        let py = function.py();
+        crate::sync::links::builtin_self(function, c"put").is_some_and(|queue| {
+            let kind = queue.get_type_ptr();
+            (kind == Self::type_object_raw(py) || kind == Queue::type_object_raw(py))
+                && queue.cast::<Self>().is_ok_and(|queue| {
+                    let core = &queue.get().core;
+                    core.maxsize.get() == usize::MAX && !core.is_shutdown.get()
+                })
+        })
+    }
+
     fn fresh(
         class: &Bound<'_, PyType>,
         own: &Bound<'_, PyType>,
@@ -252,6 +266,12 @@ impl SimpleQueue {
     #[setter]
     fn set_queue(&self, queue: Py<PyAny>) {
         self.core.store.set_object(queue);
+    }
+
+    /// The hub of the calling thread. A queue belongs to none.
+    #[getter]
+    fn hub(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        super::hub_here(py)
     }
 
     /// Whether `shutdown` has been called.
