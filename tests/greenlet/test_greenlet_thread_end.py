@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -293,6 +295,18 @@ THREAD = """
 """
 
 
+def without_closing_errors(stderr: str) -> list[str]:
+    """Lines other than what CPython 3.15 writes when a generator is dropped that was running in a
+    greenlet which is no more: as for one in a native thread, that it cannot be closed."""
+    if sys.version_info < (3, 15):
+        return stderr.splitlines()
+    pairs = re.compile(
+        r"Exception ignored while closing generator <generator object generator at 0x\w+>:\n"
+        r"ValueError: generator already executing\n"
+    )
+    return pairs.sub("", stderr).splitlines()
+
+
 @pytest.mark.parametrize("slots", ["4", "64"])
 def test_frames_of_one_that_would_not_end(run_script: RunScript, slots: str) -> None:
     """Its stack goes; its frames live on where they are held, and else drop what they own."""
@@ -300,7 +314,8 @@ def test_frames_of_one_that_would_not_end(run_script: RunScript, slots: str) -> 
         STUBBORN + HELD.replace("    END\n", THREAD),
         env={"PYTHONMALLOC": "debug", "GREENLOOP_STACK_SLOTS": slots},
     )
-    assert result.check_quiet() == "end []\n"
+    assert result.check() == "end []\n"
+    assert without_closing_errors(result.stderr) == []
 
 
 @pytest.mark.parametrize("slots", ["4", "64"])
@@ -312,7 +327,7 @@ def test_frames_of_one_that_was_collected_and_would_not_end(
         env={"PYTHONMALLOC": "debug", "GREENLOOP_STACK_SLOTS": slots},
     )
     assert result.check() == "end []\n"
-    told = result.stderr.splitlines()
+    told = without_closing_errors(result.stderr)
     assert told
     assert all(line.startswith("GreenletExit did not kill <greenlet.") for line in told)
 
@@ -398,3 +413,23 @@ def test_threads_that_end_with_kept_ones_give_everything_back(run_script: RunScr
         """
     )
     assert result.check_quiet() == "True\n"
+
+
+def test_what_it_was_to_run_is_not_leaked_with_its_stack() -> None:
+    """The C function that calls it has a reference, but never returns."""
+    functions = []
+
+    def body() -> None:
+        def run() -> None:
+            getcurrent().parent.switch()
+
+        functions.append(weakref.ref(run))
+        g = greenlet(run)
+        g.switch()
+        kept.append(g)
+
+    kept: list[greenlet] = []
+    run_thread(body)
+    assert functions[0]() is not None
+    kept.clear()
+    wait_until(lambda: functions[0]() is None)

@@ -462,9 +462,10 @@ fn pass_by_hub(
 ///
 /// Called by `enter` only.
 pub unsafe fn run_body(here: &PyGreenlet, first: Payload) -> Next {
-    // SAFETY: owned references throughout.
+    // SAFETY: owned references throughout. What is called stays in the greenlet meanwhile, so that
+    // it is not lost with a stack that is given up.
     let payload = unsafe {
-        let mut run = here.run.replace(ptr::null_mut());
+        let mut run = here.run.get();
         if run.is_null() && !first.is_throw() {
             // Not started by its own `switch`, which looks before it starts: as somebody's parent.
             run = ffi::PyObject_GetAttrString(here.as_ptr(), c"run".as_ptr());
@@ -472,19 +473,15 @@ pub unsafe fn run_body(here: &PyGreenlet, first: Payload) -> Next {
                 first.discard();
                 return go_on_with_parent(here, raised_payload());
             }
+            here.run.set(run);
         }
-        match first {
+        let payload = match first {
             // Thrown by a trace function before anything ran.
-            Payload::Throw(error) => {
-                ffi::Py_XDECREF(run);
-                exit_to_value(error)
-            }
-            first => {
-                let result = call_run(run, first);
-                ffi::Py_DECREF(run);
-                finished(result)
-            }
-        }
+            Payload::Throw(error) => exit_to_value(error),
+            first => finished(call_run(run, first)),
+        };
+        ffi::Py_XDECREF(here.run.replace(ptr::null_mut()));
+        payload
     };
     go_on_with_parent(here, payload)
 }
