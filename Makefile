@@ -35,6 +35,7 @@ help:
 	@echo 'make bench         measure greenloop against its peers'
 	@echo 'make conformance   run our tests on the real gevent and greenlet, and theirs on greenloop'
 	@echo 'make conformance-greenlet   of that, only the tests of greenlet on greenloop'
+	@echo 'make conformance-gevent     of that, only the tests of gevent on greenloop'
 	@echo 'make clean         remove everything that make made'
 	@echo 'PYTHON=python3.13 chooses the interpreter.'
 
@@ -61,7 +62,7 @@ bench:
 
 # --- tests ---
 
-.PHONY: test test-rust test-python test-poll test-matrix test-aarch64 conformance conformance-greenlet
+.PHONY: test test-rust test-python test-poll test-matrix test-aarch64 conformance conformance-greenlet conformance-gevent
 test: test-rust test-python
 
 # The crate python is a part of the interpreter's process and is tested from Python.
@@ -97,7 +98,7 @@ test-aarch64:
 	$(PYTHON) tools/aarch64.py $(AARCH64_FLAGS) $(PYTEST_FLAGS)
 
 # A test of documented behaviour has to pass on the packages whose behaviour that is.
-conformance: conformance-greenlet
+conformance: conformance-greenlet conformance-gevent
 	@$(SETUP) peers
 	GREENLOOP_TEST_PEER=1 $(PEERS)/python -m pytest $(PYTEST_FLAGS) tests/api tests/capi tests/greenlet tests/test_docs.py
 
@@ -106,6 +107,11 @@ conformance: conformance-greenlet
 conformance-greenlet:
 	@$(SETUP) --greenloop conformance
 	$(CONFORMANCE)/python tools/conformance_greenlet.py $(CONFORMANCE_FLAGS)
+
+# So have the tests of gevent. Takes half an hour.
+conformance-gevent:
+	@$(SETUP) --greenloop conformance
+	$(CONFORMANCE)/python tools/conformance_gevent.py $(CONFORMANCE_FLAGS)
 
 # Stacks that are swapped and copied tell valgrind so (crates/stack/src/valgrind.rs). What it finds
 # fails the target. Processes that tests start are not watched. tests/memory.rs and tests/overflow.rs

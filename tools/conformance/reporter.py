@@ -1,26 +1,16 @@
-"""Runs one module of greenlet's tests and writes what became of each case, as it happens.
+"""What becomes of each case of a module of tests, written down as it happens.
 
-    python run_file.py MODULE REPORT
-
-REPORT gets a line of JSON for each event: the names of all cases, then the beginning and the
+The report gets a line of JSON for each event: the names of all cases, then the beginning and the
 outcome of each. What a crash or a time limit cuts off is thus known up to there.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import json
-import sys
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-PACKAGE = "greenlet.tests."
-
-
-def case_id(case: unittest.TestCase) -> str:
-    return case.id().removeprefix(PACKAGE)
 
 
 def cases_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
@@ -32,22 +22,33 @@ def cases_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 class Reporter(unittest.TestResult):
-    """Writes outcomes to the report. A case with several (subtests) has the worst of them."""
+    """Writes outcomes to the report. A case with several (subtests) has the worst of them.
 
-    def __init__(self, path: Path) -> None:
+    path: the report.
+    case_id: what a case is called in it.
+    """
+
+    def __init__(self, path: Path, case_id: Callable[[unittest.TestCase], str]) -> None:
         super().__init__()
         self.report = path.open("w")
+        self.case_id = case_id
+
+    def run_suite(self, suite: unittest.TestSuite) -> None:
+        """Run the cases, and write down that they have all been run."""
+        self.write(cases=[self.case_id(case) for case in cases_of(suite)])
+        suite.run(self)
+        self.write(finished=True)
 
     def write(self, **event: Any) -> None:
         self.report.write(json.dumps(event) + "\n")
         self.report.flush()
 
     def outcome(self, test: unittest.TestCase, outcome: str, detail: str = "") -> None:
-        self.write(test=case_id(test), outcome=outcome, detail=detail)
+        self.write(test=self.case_id(test), outcome=outcome, detail=detail)
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().startTest(test)
-        self.write(test=case_id(test), outcome="began", detail="")
+        self.write(test=self.case_id(test), outcome="began", detail="")
 
     def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
         self.outcome(test, "passed")
@@ -74,18 +75,3 @@ class Reporter(unittest.TestResult):
     ) -> None:
         if err is not None:
             self.addFailure(test, err)
-
-
-def main() -> None:
-    module, report = sys.argv[1:]
-    # In this process only: tests look at what their children write.
-    faulthandler.enable()
-    suite = unittest.defaultTestLoader.loadTestsFromName(PACKAGE + module)
-    reporter = Reporter(Path(report))
-    reporter.write(cases=[case_id(case) for case in cases_of(suite)])
-    suite.run(reporter)
-    reporter.write(finished=True)
-
-
-if __name__ == "__main__":
-    main()
