@@ -7,7 +7,7 @@
 * No crate reaches with a path into another directory of the project.
 * The Python package reaches Rust through greenloop._core alone, and imports nothing but itself and
   the standard library. A program that greenloop is plugged into may be imported by the
-  integration for it, and zope and psutil, where they are installed, by one module each.
+  integration for it, and zope and psutil, where they are installed, by the modules named below.
 * Within the package, commands and the drop-in are on top: nothing but the package's own
   `__init__` imports them, and nothing below monkey imports monkey.
 * Nothing depends on tests, benches, fuzz, examples, demo or tools.
@@ -49,6 +49,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     f"{PACKAGE}.integrations.celery": {"celery"},
     # Used where they are installed, as gevent does; nothing needs them.
     f"{PACKAGE}.events": {"zope"},
+    f"{PACKAGE}._compat": {"psutil"},
     f"{PACKAGE}._monitor": {"psutil"},
 }
 # Ways into native code beside the core.

@@ -291,7 +291,8 @@ def compare(peer: Run, ours: Run, listed: dict[str, Listed]) -> tuple[list[str],
     passed = sum(ours.outcomes.get(test, missing).kind == "passed" for test in wanted)
     lines += [
         "",
-        f"{passed} passed of {len(wanted)} that the peer itself passes ({peer.peer.name} {peer.peer.version}, "
+        f"{passed} passed of {len(wanted)} that the peer itself passes "
+        f"({peer.peer.name} {peer.peer.version}, "
         f"CPython {tag()}; {len(peer.outcomes)} cases; the peer took {peer.seconds:.0f} s, "
         f"greenloop {ours.seconds:.0f} s)",
         *summary,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from greenloop.events import Attribute, Interface
+from greenloop import core
+from greenloop.events import Attribute, Interface, implementer
 
 __all__ = ["ICallback", "ILoop", "IWatcher"]
 
@@ -71,3 +72,8 @@ class ICallback(Interface):
 
     def close():
         """As stop."""
+
+
+implementer(ILoop)(core.loop)
+implementer(ICallback)(core.callback)
+implementer(IWatcher)(core.watcher)

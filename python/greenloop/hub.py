@@ -32,6 +32,7 @@ from greenloop._core import (
 from greenloop._core import greenlet as RawGreenlet  # noqa: N812 - gevent's name for it
 from greenloop._hub_local import get_loop, set_default_hub_class, set_loop
 from greenloop._ident import IdentRegistry
+from greenloop._util import readproperty
 from greenloop._wait import iwait, wait
 from greenloop.exceptions import HubDestroyed, InvalidThreadUseError, LoopExit
 
@@ -146,9 +147,10 @@ class Hub(_core.Hub):
 
     # --- errors
 
-    @property
+    @readproperty
     def exception_stream(self) -> TextIO | None:
-        """Where errors are printed: sys.stderr as it is then. None prints nothing."""
+        """Where errors are printed: sys.stderr as it is then, unless something else is assigned.
+        None prints nothing."""
         return sys.stderr
 
     @cached_property
@@ -174,6 +176,7 @@ class Hub(_core.Hub):
             main greenlet, whatever it is.
         type, value, tb: as in sys.exc_info().
         """
+        type, value, tb = self._normalize_exception(type, value, tb)  # noqa: A001
         try:
             if context is not None and not issubclass(type, self.NOT_ERROR):
                 self.print_exception(context, type, value, tb)
@@ -182,6 +185,19 @@ class Hub(_core.Hub):
                 context is None and not issubclass(type, self.NOT_ERROR)
             ):
                 self.handle_system_error(type, value, tb)
+
+    def _normalize_exception(
+        self,
+        type: type[BaseException] | None,
+        value: BaseException | str | None,
+        tb: TracebackType | None,
+    ) -> tuple[Any, Any, TracebackType | None]:
+        """Three times None stands for the exception that is being handled."""
+        if type is None and value is None and tb is None:
+            return sys.exc_info()
+        if isinstance(value, str) and type is not None:
+            value = type(value)
+        return type, value, tb
 
     def handle_system_error(
         self,

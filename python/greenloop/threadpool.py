@@ -21,6 +21,16 @@ from greenloop.pool import GroupMappingMixin
 __all__ = ["ThreadPool", "ThreadPoolExecutor", "ThreadResult"]
 
 
+def _get_thread_profile() -> Any:
+    """Return the function of `threading.setprofile`."""
+    return threading.getprofile()
+
+
+def _get_thread_trace() -> Any:
+    """Return the function of `threading.settrace`."""
+    return threading.gettrace()
+
+
 class ThreadPool(GroupMappingMixin):
     """A pool of native threads, to call functions in that block or compute and know nothing of
     greenlets. The greenlet that waits for one lets others run.
@@ -124,6 +134,9 @@ class ThreadPool(GroupMappingMixin):
         while self._pool.size > value and getcurrent() is not self.hub:
             sleep(delay)
             delay = min(delay * 2, 0.05)
+            # Greenlets that have waited for a slot meanwhile may have had threads started.
+            if self._pool.size > value:
+                self._pool.size = value
 
     def adjust(self) -> None:
         """Does nothing: threads are started and ended as they should be."""
@@ -424,7 +437,7 @@ class _Future(concurrent.futures.Future[Any]):
         if self.done() or get_hub_if_exists() is None:
             super().add_done_callback(fn)
         else:
-            self.rawlink(fn)
+            self._over.rawlink(_DoneCallback(fn, self))
 
     def rawlink(self, callback: Callable[[Any], Any]) -> None:
         """Have the hub call ``callback(self)`` when the call is over."""
@@ -453,6 +466,16 @@ class _WithFuture:
 
     def __hash__(self) -> int:
         return hash((self._callback, self._future))
+
+
+class _DoneCallback(_WithFuture):
+    """One whose errors are printed, and nothing more, as other futures do with them."""
+
+    def __call__(self, _: object) -> None:
+        try:
+            self._callback(self._future)
+        except Exception:
+            get_hub().print_exception((self._callback, self._future), *sys.exc_info())
 
 
 class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):

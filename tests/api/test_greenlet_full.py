@@ -321,3 +321,16 @@ def test_kill_with_something_that_cannot_be_raised_is_reported(capsys):
     assert not g.dead
     g.kill()
     assert g.dead
+
+
+def test_kill_before_the_start_with_something_that_cannot_be_raised():
+    """It must not run."""
+    ran = []
+    g = gevent.Greenlet(ran.append, 1)
+    g.kill(5)
+    g.start()
+    gevent.sleep(0)
+    assert g.dead
+    assert not ran
+    assert isinstance(g.exception, TypeError)
+    assert not g.successful()

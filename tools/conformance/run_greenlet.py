@@ -1,6 +1,6 @@
 """Runs one module of greenlet's tests and writes what becomes of each case (`reporter`).
 
-    python run_greenlet.py MODULE REPORT
+python run_greenlet.py MODULE REPORT
 """
 
 from __future__ import annotations

@@ -210,6 +210,10 @@ pub fn kill_soon(slf: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResu
     let none = py.None().into_bound(py);
     let error = match instance_from(exception, &none, &none) {
         Ok(error) => error,
+        Err(error) if task.base.status.get() == Status::Unstarted => {
+            // It must not run any more.
+            error.into_value(py).into_bound(py).into_any()
+        }
         Err(error) => {
             // As a mistake of the caller would show if the throw were made by the hub: reported.
             crate::exceptions::handle_error(py, HubObject::get(py)?, Some(slf), error);
@@ -251,7 +255,8 @@ pub fn kill(
     let py = slf.py();
     let exception = exception.unwrap_or_else(|| greenlet_exit(py).clone());
     if kill_soon(slf, &exception)? && block {
-        join(slf, timeout)?;
+        // Subclasses may have their own.
+        slf.call_method1("join", (timeout,))?;
     }
     Ok(())
 }
@@ -405,8 +410,8 @@ pub fn __enter__<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 /// __exit__($self, typ, value, traceback, /)
 /// --
 ///
-/// Waits for the end of the greenlet. If the block raised, the greenlet is ended by the same
-/// exception first.
+/// Waits for the end of the greenlet. If the block raised, or the wait does, the greenlet is ended
+/// by the same exception first.
 #[pyfunction]
 #[pyo3(text_signature = "(self, typ, value, traceback, /)")]
 pub fn __exit__(
@@ -416,11 +421,15 @@ pub fn __exit__(
     traceback: Bound<'_, PyAny>,
 ) -> PyResult<()> {
     drop(traceback);
+    // Through the methods, which subclasses may replace.
     if typ.is_none() {
-        return join(slf, None);
+        return slf.call_method0("join").map(drop).map_err(|error| {
+            let given = error.value(slf.py()).clone();
+            slf.call_method1("kill", (given,)).err().unwrap_or(error)
+        });
     }
     let exception = if value.is_none() { typ } else { value };
-    kill(slf, Some(exception), true, None)
+    slf.call_method1("kill", (exception,)).map(drop)
 }
 
 unsafe extern "C" {

@@ -173,6 +173,9 @@ pub fn spawn_later<'py>(
     args: Bound<'py, PyTuple>,
     kwargs: Option<Bound<'py, pyo3::types::PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    if args.is_empty() {
+        return Err(PyTypeError::new_err("spawn_later() needs the function to call"));
+    }
     let greenlet = cls.call(args, kwargs.as_ref())?;
     greenlet.call_method1("start_later", (seconds,))?;
     Ok(greenlet)

@@ -165,14 +165,17 @@ impl Waiter {
         // A repr runs Python code: no borrow is alive meanwhile.
         let given = match &*this.outcome.borrow() {
             Some(Outcome::Value(value)) => Some((" value=", value.clone_ref(slf.py()))),
-            Some(Outcome::Error(error)) => Some((" exception=", error.clone_ref(slf.py()))),
+            Some(Outcome::Error(error)) => Some((" exc_info=", error.clone_ref(slf.py()))),
             None => None,
         };
         let state = match given {
             Some((label, object)) => format!("{label}{}", object.bind(slf.py()).repr()?),
-            None if this.waiting.is_empty() => String::new(),
-            None => " waiting".to_owned(),
+            None => String::new(),
         };
-        Ok(format!("<{} at {:p}{state}>", slf.get_type().name()?, slf.as_ptr()))
+        let greenlet = match this.greenlet(slf.py()) {
+            Some(greenlet) => greenlet.bind(slf.py()).repr()?.to_string(),
+            None => "None".to_owned(),
+        };
+        Ok(format!("<{} greenlet={greenlet}{state}>", slf.get_type().name()?))
     }
 }

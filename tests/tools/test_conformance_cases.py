@@ -20,7 +20,7 @@ def tool() -> ModuleType:
     sys.path.insert(0, str(TOOLS))
     try:
         spec = importlib.util.spec_from_file_location(
-            "conformance_greenlet", TOOLS / "conformance_greenlet.py"
+            "conformance_cases", TOOLS / "conformance_cases.py"
         )
         assert spec is not None
         assert spec.loader is not None
@@ -42,11 +42,22 @@ def package(tmp_path: Path) -> Path:
     return tests
 
 
-def run(tool: Any, package: Path, source: str) -> dict[str, tuple[str, str]]:
+def at(tool: Any, directory: Path, time_limit: float = 60) -> Any:
+    """A peer whose reports are written there."""
+
+    class Here(tool.Peer):  # type: ignore[misc,name-defined]
+        work = directory
+
+    return Here("greenlet", "1.2", time_limit=time_limit)
+
+
+def run(
+    tool: Any, package: Path, source: str, time_limit: float = 60
+) -> dict[str, tuple[str, str]]:
     """Kind and detail of what became of each case of a module with this source."""
     (package / "test_it.py").write_text(dedent(source))
-    tool.WORK = package
-    runs = tool.Run("it", {**os.environ, "PYTHONPATH": str(package.parent.parent)})
+    peer = at(tool, package, time_limit)
+    runs = tool.Run("it", peer, {**os.environ, "PYTHONPATH": str(package.parent.parent)})
     runs.add_module("test_it")
     return {test: (outcome.kind, outcome.detail) for test, outcome in runs.outcomes.items()}
 
@@ -57,7 +68,7 @@ def made(tool: Any, kinds: dict[str, str]) -> Any:
         test: tool.Outcome(*(word.strip() for word in kind.partition(":")[::2]))
         for test, kind in kinds.items()
     }
-    return tool.Run("made", {}, outcomes)
+    return tool.Run("made", tool.Peer("greenlet", "1.2"), {}, outcomes)
 
 
 def test_outcomes(tool: Any, package: Path) -> None:
@@ -116,9 +127,8 @@ def test_crash_costs_what_it_cuts_off(tool: Any, package: Path) -> None:
     assert "test_2" in why_not
 
 
-def test_hang_is_cut_off(tool: Any, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tool, "TIME_LIMIT", 0.01)
-    found = run(tool, package, "import time\nwhile True: time.sleep(1)\n")
+def test_hang_is_cut_off(tool: Any, package: Path) -> None:
+    found = run(tool, package, "import time\nwhile True: time.sleep(1)\n", time_limit=0.01)
     ((kind, why),) = found.values()
     assert kind == "lost"
     assert "still running" in why
@@ -210,3 +220,57 @@ def test_faulty_list(tool: Any, tmp_path: Path, entry: str) -> None:
     path.write_text(f"[[differs]]\n{entry}\n")
     with pytest.raises(ValueError, match=r"entry|twice"):
         tool.listed_cases(path, "3.11")
+
+
+def test_cases_of_gevent(tool: Any, tmp_path: Path) -> None:
+    """Modules are programs there. One that runs no cases is one itself."""
+    tests = tmp_path / "gevent" / "tests"
+    tests.mkdir(parents=True)
+    (tests.parent / "__init__.py").touch()
+    (tests / "__init__.py").touch()
+    (tests / "test__cases.py").write_text(
+        dedent(
+            """
+            import unittest
+            from unittest import main
+            class Test(unittest.TestCase):
+                def test_a(self): pass
+                def test_b(self): self.fail("so it is")
+            if __name__ == "__main__":
+                main()
+            """
+        )
+    )
+    (tests / "test__good.py").write_text("assert __name__ == '__main__'\n")
+    (tests / "test__bad.py").write_text("raise SystemExit('no')\n")
+
+    class Here(tool.Peer):  # type: ignore[misc,name-defined]
+        work = tmp_path
+
+    runs = tool.Run("it", Here("gevent", "1.2"), {**os.environ, "PYTHONPATH": str(tmp_path)})
+    for module in "test__cases", "test__good", "test__bad":
+        runs.add_module(module)
+    assert {test: outcome.kind for test, outcome in runs.outcomes.items()} == {
+        "test__cases.Test.test_a": "passed",
+        "test__cases.Test.test_b": "failed",
+        "test__good.run": "passed",
+        "test__bad.run": "failed",
+    }
+
+
+def test_run_again(tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What differs once and passes then has passed; what is listed is not run again."""
+    seen: list[str] = []
+
+    def add_module(self: Any, module: str) -> None:
+        seen.append(module)
+        self.outcomes[f"{module}.T.x"] = tool.Outcome("passed" if len(seen) == 2 else "failed")
+
+    monkeypatch.setattr(tool.Run, "add_module", add_module)
+    peer = made(tool, {"a.T.x": "passed", "b.T.x": "passed", "c.T.x": "passed"})
+    ours = made(tool, {"a.T.x": "failed: so", "b.T.x": "failed: so", "c.T.x": "passed"})
+    listed = {"b.T.x": tool.Listed("it measures", "so")}
+    assert tool.run_again(peer, ours, listed, 3) == ["a.T.x"]
+    assert seen == ["a", "a"]
+    assert ours.passes("a.T.x")
+    assert not ours.passes("b.T.x")
