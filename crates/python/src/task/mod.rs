@@ -8,6 +8,7 @@ pub mod members;
 pub mod methods;
 pub mod object;
 pub mod origin;
+pub mod results;
 pub mod spawn_callbacks;
 pub mod spawned_link;
 pub mod timeout;
@@ -28,5 +29,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<spawned_link::FailureSpawnedLink>()?;
     timeout::register(module)?;
     members::register(module)?;
+    results::register(module)?;
     module.add_class::<waiter::Waiter>()
 }

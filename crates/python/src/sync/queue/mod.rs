@@ -161,7 +161,7 @@ impl SimpleQueue {
         signature = (item, block = Truth(true), timeout = None),
         text_signature = "($self, item, block=True, timeout=None)"
     )]
-    fn put<'py>(
+    pub fn put<'py>(
         slf: &Bound<'py, Self>,
         item: Bound<'py, PyAny>,
         block: Truth,
@@ -186,7 +186,7 @@ impl SimpleQueue {
         signature = (block = Truth(true), timeout = None),
         text_signature = "($self, block=True, timeout=None)"
     )]
-    fn get<'py>(
+    pub fn get<'py>(
         slf: &Bound<'py, Self>,
         block: Truth,
         timeout: Option<Bound<'py, PyAny>>,
