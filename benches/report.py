@@ -205,7 +205,9 @@ def _remarks(sections: list[Section]) -> list[str]:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A value with a readable unit: 74.1 ns, 1.30 s, 1,040 B."""
+    """A value with a readable unit: 74.1 ns, 1.30 s, 1,040 B, 1.52x."""
+    if unit == "x":
+        return times(value)
     if unit == "B":
         return f"{value:,.0f} B"
     for scale, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):

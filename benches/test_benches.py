@@ -103,6 +103,7 @@ def test_json_holds_the_samples() -> None:
         (0.0213, "s", "21.3 ms"),
         (1.3, "s", "1.30 s"),
         (1040.4, "B", "1,040 B"),
+        (1.517, "x", "1.52x"),
     ],
 )
 def test_quantities(value: float, unit: str, text: str) -> None:
