@@ -185,16 +185,11 @@ impl Timeout {
             Some(seconds) => seconds.bind(py).clone(),
             None => return Ok(()),
         };
-        // SAFETY: a valid object.
-        let delay = unsafe { ffi::PyFloat_AsDouble(seconds.as_ptr()) };
-        if delay == -1.0
-            && let Some(error) = PyErr::take(py)
-        {
-            return Err(error);
-        }
+        let delay = number_of(&seconds)?;
         let error = this.chosen_error(py);
-        let hub = HubObject::get(py)?;
-        let here = Thread::get(py)?.current();
+        let thread = Thread::get(py)?;
+        let hub = HubObject::of(py, thread)?;
+        let here = thread.current();
         this.to_be_made.set(matches!(error, Chosen::Made));
         put(&this.error, if let Chosen::Instance(error) = error { Some(error) } else { None });
         // SAFETY: the running greenlet.
@@ -271,6 +266,29 @@ enum Chosen {
 
 fn is_false(value: &Bound<'_, PyAny>) -> bool {
     value.cast::<PyBool>().is_ok_and(|value| !value.is_true())
+}
+
+/// The seconds as the clock counts them.
+///
+/// # Errors
+///
+/// TypeError for what is no number, OverflowError for an integer that is too large.
+#[inline]
+fn number_of(seconds: &Bound<'_, PyAny>) -> PyResult<f64> {
+    // SAFETY: a valid object; an integer is not made a float object on the way.
+    let number = unsafe {
+        if seconds.is_exact_instance_of::<PyInt>() {
+            ffi::PyLong_AsDouble(seconds.as_ptr())
+        } else {
+            ffi::PyFloat_AsDouble(seconds.as_ptr())
+        }
+    };
+    if number == -1.0
+        && let Some(error) = PyErr::take(seconds.py())
+    {
+        return Err(error);
+    }
+    Ok(number)
 }
 
 /// # Errors

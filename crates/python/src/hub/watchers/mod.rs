@@ -86,7 +86,8 @@ enum Kind {
     Io { fd: Cell<i32>, events: Cell<i32> },
     Signal { signum: i32 },
     Child(child::State),
-    Stat(stat::State),
+    /// Apart, as it is large: programs have many timers.
+    Stat(Box<stat::State>),
     Phase(Phase),
     Async { sent: Cell<bool> },
 }
@@ -144,10 +145,9 @@ impl Watcher {
     }
 
     /// Puts the watcher into the reactor.
-    fn activate(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn activate(slf: &Bound<'_, Self>, event_loop: &EventLoop) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let event_loop = this.owner.get().local(py)?;
         let source = || Source::Watcher(slf.clone().into_any().unbind());
         let active = match &this.kind {
             Kind::Timer { deadline, .. } => {
@@ -242,14 +242,12 @@ impl Watcher {
         this.event_loop().pending.borrow_mut().push(Pending(slf.clone().unbind()));
     }
 
-    fn set_call(&self, func: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<()> {
-        check_callable(&func)?;
+    fn set_call(&self, func: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) {
         let old = (
             self.callback.borrow_mut().replace(func.unbind()),
             self.args.borrow_mut().replace(args.unbind()),
         );
         drop(old);
-        Ok(())
     }
 
     fn clear_call(&self) {
@@ -329,12 +327,12 @@ impl Watcher {
         args: Bound<'_, PyTuple>,
     ) -> PyResult<()> {
         check_callable(&callback)?;
-        slf.get().owner.get().local(slf.py())?;
-        slf.get().set_call(callback, args)?;
+        let event_loop = slf.get().owner.get().local(slf.py())?;
+        slf.get().set_call(callback, args);
         if slf.get().is_active() {
             return Ok(());
         }
-        let outcome = Self::activate(slf);
+        let outcome = Self::activate(slf, event_loop);
         if outcome.is_err() {
             slf.get().clear_call();
         }
@@ -352,7 +350,7 @@ impl Watcher {
     ) -> PyResult<()> {
         check_callable(&callback)?;
         slf.get().owner.get().local(slf.py())?;
-        slf.get().set_call(callback, args)?;
+        slf.get().set_call(callback, args);
         Self::happen(slf, revents);
         Ok(())
     }

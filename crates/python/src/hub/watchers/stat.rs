@@ -138,7 +138,7 @@ impl Stat {
             prev: RefCell::new(None),
             hint: RefCell::new(None),
         };
-        let watcher = Watcher::new(owner, Kind::Stat(state), keep, priority);
+        let watcher = Watcher::new(owner, Kind::Stat(Box::new(state)), keep, priority);
         Ok(PyClassInitializer::from(watcher).add_subclass(Self))
     }
 

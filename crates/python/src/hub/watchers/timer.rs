@@ -1,6 +1,6 @@
 //! Timers, by the monotonic clock and by the wall clock.
 
-use super::{Active, Kind, Watcher, events, nanoseconds};
+use super::{Active, Kind, Watcher, check_callable, events, nanoseconds};
 use crate::hub::event_loop::EventLoop;
 use crate::hub::loop_object::Loop;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -28,14 +28,23 @@ impl Timer {
         Ok(PyClassInitializer::from(watcher).add_subclass(Self))
     }
 
-    /// Sets the deadline, `seconds` from now or from the loop's time.
-    fn set_deadline(watcher: &Bound<'_, Watcher>, seconds: f64, update: bool) -> PyResult<()> {
+    /// Starts a timer that is not active, `seconds` from now or from the loop's time.
+    fn begin<'py>(
+        watcher: &Bound<'py, Watcher>,
+        seconds: f64,
+        update: Option<bool>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<()> {
         let this = watcher.get();
         let event_loop = this.owner.get().local(watcher.py())?;
+        check_callable(&callback)?;
+        let update = update.unwrap_or(true);
         let now = if update { event_loop.update_now() } else { event_loop.now() };
         let Kind::Timer { deadline, .. } = &this.kind else { unreachable!("a timer") };
         deadline.set(now.saturating_add(nanoseconds(seconds)));
-        Ok(())
+        this.set_call(callback, args);
+        Watcher::activate(watcher, event_loop)
     }
 }
 
@@ -69,12 +78,12 @@ impl Timer {
         args: Bound<'_, PyTuple>,
         update: Option<bool>,
     ) -> PyResult<()> {
-        let watcher = slf.cast::<Watcher>()?;
+        let watcher = slf.as_super();
         let Kind::Timer { after, .. } = &watcher.get().kind else { unreachable!("a timer") };
-        if !watcher.get().is_active() {
-            Self::set_deadline(watcher, after.get(), update.unwrap_or(true))?;
+        if watcher.get().is_active() {
+            return Watcher::start(watcher, callback, args);
         }
-        Watcher::start(watcher, callback, args)
+        Self::begin(watcher, after.get(), update, callback, args)
     }
 
     /// Starts over with `repeat` as the time, or stops if that is 0.
@@ -85,14 +94,13 @@ impl Timer {
         args: Bound<'_, PyTuple>,
         update: Option<bool>,
     ) -> PyResult<()> {
-        let watcher = slf.cast::<Watcher>()?;
+        let watcher = slf.as_super();
         let Kind::Timer { repeat, .. } = watcher.get().kind else { unreachable!("a timer") };
         Watcher::deactivate(watcher)?;
         if repeat == 0.0 {
             return Watcher::stop(watcher);
         }
-        Self::set_deadline(watcher, repeat, update.unwrap_or(true))?;
-        Watcher::start(watcher, callback, args)
+        Self::begin(watcher, repeat, update, callback, args)
     }
 
     /// Seconds from the start to the first call.
@@ -115,7 +123,7 @@ pub(super) fn expired(slf: &Bound<'_, Watcher>, event_loop: &EventLoop) {
     if *repeat > 0.0 {
         let next = deadline.get().saturating_add(nanoseconds(*repeat));
         deadline.set(next.max(event_loop.now()));
-        if let Err(error) = Watcher::activate(slf) {
+        if let Err(error) = Watcher::activate(slf, event_loop) {
             event_loop.report(slf.py(), Some(slf.as_any()), error);
         }
     }
