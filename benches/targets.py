@@ -17,9 +17,9 @@ LOOPS = ("asyncio", "uvloop", "rloop")
 class Metric:
     """One figure a workload program reports under `key`; lower is better.
 
-    `unit` is "s" (seconds), "B" (bytes) or "x" (a factor), `per` what it is counted for. `ratios` gives, by peer,
-    the least ratio peer/greenloop to reach; `faster_than` are peers to beat by any margin.
-    `limit` is a figure greenloop itself has to stay below.
+    `unit` is "s" (seconds), "B" (bytes) or "x" (a factor), `per` what it is counted for. `ratios`
+    gives, by peer, the least ratio peer/greenloop to reach; `faster_than` are peers to beat by any
+    margin. `limit` is a figure greenloop itself has to stay below.
     """
 
     key: str
