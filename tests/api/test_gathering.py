@@ -8,6 +8,7 @@ from gevent import Greenlet, GreenletExit, Timeout
 from gevent.event import Event
 from gevent.lock import Semaphore
 from gevent.pool import Group, Pool, PoolFull
+from gevent.threadpool import ThreadPool
 
 beyond_gevent = pytest.mark.skipif(
     os.environ.get("GREENLOOP_TEST_PEER") == "1", reason="what greenloop promises beyond gevent"
@@ -251,3 +252,28 @@ def test_a_killed_imap_ends(method, before):
 
 def test_imap_maxsize_zero_is_no_limit():
     assert list(Pool().imap(later, [0] * 5, range(5), maxsize=0)) == list(range(5))
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_imap_of_native_threads(method):
+    pool = ThreadPool(2)
+    results = getattr(pool, method)(divmod, [7, 8, 9], [2, 3, 4])
+    assert sorted(results) == [(2, 1), (2, 2), (3, 1)]
+    failing = getattr(pool, method)(int, ["x"])
+    with pytest.raises(ValueError, match="'x'"):
+        next(failing)
+    pool.kill()
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_imap_of_greenlets_of_a_class_of_ones_own(method):
+    class Ours(Greenlet):
+        made = 0
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            Ours.made += 1
+
+    pool = Pool(2, greenlet_class=Ours)
+    assert sorted(getattr(pool, method)(later, [0, 0, 0], [1, 2, 3])) == [1, 2, 3]
+    assert Ours.made == 3

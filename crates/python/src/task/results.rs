@@ -1,7 +1,7 @@
 //! What `Group.imap` and `Group.imap_unordered` do for each result.
 
 use super::methods::{join, rawlink, result_of, task_of};
-use super::types::{is_exact, is_task};
+use super::types::is_task;
 use crate::greenlet::methods::MethodTable;
 use crate::sync::Truth;
 use crate::sync::lock::take_permit;
@@ -89,12 +89,11 @@ impl Results {
             }
         };
         if !head.is(owner) {
-            if is_exact(head.as_ptr()) {
+            if is_task(head.as_ptr()) {
                 join(&head, None)?;
             } else {
                 // A thread pool spawns AsyncResults.
-                let name = if is_task(head.as_ptr()) { "join" } else { "wait" };
-                head.call_method0(name)?;
+                head.call_method0(pyo3::intern!(py, "wait"))?;
             }
         }
         drop(self.head.take());
@@ -136,11 +135,8 @@ impl Results {
 /// What a greenlet that has ended returned, or raised.
 fn value_of<'py>(greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = greenlet.py();
-    if is_exact(greenlet.as_ptr()) {
-        let task = task_of(greenlet)?;
-        if task.is_ready() {
-            return result_of(py, task);
-        }
+    if is_task(greenlet.as_ptr()) {
+        return result_of(py, task_of(greenlet)?);
     }
     greenlet.call_method0(pyo3::intern!(py, "get"))
 }
@@ -148,11 +144,7 @@ fn value_of<'py>(greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 #[pymethods]
 impl Results {
     #[new]
-    fn new(
-        queue: Bound<'_, Queue>,
-        ordered: bool,
-        room: Option<Py<Semaphore>>,
-    ) -> PyResult<Self> {
+    fn new(queue: Bound<'_, Queue>, ordered: bool, room: Option<Py<Semaphore>>) -> PyResult<Self> {
         let put = queue.getattr("put")?.unbind();
         Ok(Self {
             queue: queue.unbind(),
@@ -211,12 +203,13 @@ unsafe extern "C" fn next(this: Object, _unused: Object) -> Object {
     unsafe {
         let py = Python::assume_attached();
         let owner = Bound::from_borrowed_ptr(py, this);
-        let outcome = owner.getattr(pyo3::intern!(py, "_results")).and_then(|results| {
-            match results.cast::<Results>() {
-                Ok(results) => results.get().next(&owner),
-                Err(_) => Err(PyTypeError::new_err("the iterator has not been set up")),
-            }
-        });
+        let outcome =
+            owner.getattr(pyo3::intern!(py, "_results")).and_then(|results| {
+                match results.cast::<Results>() {
+                    Ok(results) => results.get().next(&owner),
+                    Err(_) => Err(PyTypeError::new_err("the iterator has not been set up")),
+                }
+            });
         match outcome {
             Ok(Some(value)) => value.into_ptr(),
             Ok(None) => {
