@@ -19,8 +19,20 @@ pub struct Callback {
 unsafe impl Sync for Callback {}
 
 impl Callback {
-    pub fn new(function: Py<PyAny>, args: Py<PyTuple>) -> Self {
+    fn new(function: Py<PyAny>, args: Py<PyTuple>) -> Self {
         Self { call: RefCell::new(Some((function, args))) }
+    }
+
+    /// The Python object.
+    ///
+    /// The garbage collector is not told of it: it would find nothing but the class in there, as
+    /// what waits for its turn is held by the loop, and look through a million of them again and
+    /// again.
+    pub fn object(py: Python<'_>, function: Py<PyAny>, args: Py<PyTuple>) -> PyResult<Py<Self>> {
+        let callback = Py::new(py, Self::new(function, args))?;
+        // SAFETY: an object that was made just now, of a class that the collector knows.
+        unsafe { ffi::PyObject_GC_UnTrack(callback.as_ptr().cast()) };
+        Ok(callback)
     }
 
     fn take(&self) -> Option<(Py<PyAny>, Py<PyTuple>)> {

@@ -531,7 +531,7 @@ fn new_callback(
     if !func.is_callable() {
         return Err(PyTypeError::new_err(format!("Expected callable, not {}", func.repr()?)));
     }
-    Py::new(py, Callback::new(func.unbind(), args.unbind()))
+    Callback::object(py, func.unbind(), args.unbind())
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

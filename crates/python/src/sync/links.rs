@@ -227,7 +227,7 @@ impl Links {
         let mut calls = Vec::with_capacity(links.len());
         for link in links {
             let args = PyTuple::new(py, [object])?.unbind();
-            let call = Py::new(py, Callback::new(link.function, args))?;
+            let call = Callback::object(py, link.function, args)?;
             calls.push(call.clone_ref(py));
             let entry = Entry::Call { callback: call.into_ptr() };
             match (&link.home, default) {

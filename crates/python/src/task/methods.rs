@@ -193,8 +193,9 @@ fn forget_start(py: Python<'_>, task: &TaskObject, key: TimerKey) -> PyResult<()
             drop(hub.reactor(|reactor| reactor.timer_remove(key)));
             Ok::<_, PyErr>(())
         })?;
-        let callback = Callback::new(function.into_any().unbind(), PyTuple::empty(py).unbind());
-        hub.inbox().push(Entry::Call { callback: Py::new(py, callback)?.into_ptr() });
+        let args = PyTuple::empty(py).unbind();
+        let callback = Callback::object(py, function.into_any().unbind(), args)?;
+        hub.inbox().push(Entry::Call { callback: callback.into_ptr() });
     }
     Ok(())
 }

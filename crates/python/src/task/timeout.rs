@@ -136,7 +136,7 @@ impl Timeout {
             // Making it can run any code, which is for the hub's callbacks.
             let py = slf.py();
             let call = slf.getattr("_expire").and_then(|method| {
-                Py::new(py, Callback::new(method.unbind(), PyTuple::empty(py).unbind()))
+                Callback::object(py, method.unbind(), PyTuple::empty(py).unbind())
             });
             match call {
                 Ok(call) => hub.push_local(Entry::Call { callback: call.into_ptr() }),

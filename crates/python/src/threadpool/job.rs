@@ -216,9 +216,8 @@ impl Reply {
                         .unwrap_or_else(|| py.None().into_bound(py))
                 };
                 let args = PyTuple::new(py, [object(value), object(error)]);
-                let callback = args.and_then(|args| {
-                    Py::new(py, Callback::new(done.bind(py).unbind(), args.unbind()))
-                });
+                let callback = args
+                    .and_then(|args| Callback::object(py, done.bind(py).unbind(), args.unbind()));
                 // SAFETY: a hub, which the reply holds.
                 let target = unsafe { &*hub.as_ptr().cast::<HubObject>() };
                 match callback {

@@ -80,13 +80,13 @@ pub struct Watcher {
 // SAFETY: the cells are touched with the GIL held, for moments in which no Python code runs.
 unsafe impl Sync for Watcher {}
 
+/// Small, as programs have many timers: what is large lies apart.
 enum Kind {
     Timer { after: Cell<f64>, repeat: f64, deadline: Cell<u64> },
     Periodic { offset: Cell<f64>, interval: Cell<f64> },
     Io { fd: Cell<i32>, events: Cell<i32> },
     Signal { signum: i32 },
     Child(child::State),
-    /// Apart, as it is large: programs have many timers.
     Stat(Box<stat::State>),
     Phase(Phase),
     Async { sent: Cell<bool> },

@@ -138,7 +138,7 @@ impl Async {
             return Ok(());
         }
         let call = slf.getattr("_call_back")?.unbind();
-        let callback = Py::new(py, Callback::new(call, PyTuple::empty(py).unbind()))?;
+        let callback = Callback::object(py, call, PyTuple::empty(py).unbind())?;
         this.event_loop().inbox().push(Entry::Call { callback: callback.into_ptr() });
         Ok(())
     }
