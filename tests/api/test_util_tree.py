@@ -26,7 +26,7 @@ def nothing():
     pass
 
 
-def waits():
+def waits_for_long():
     gevent.sleep(60)
 
 
@@ -143,11 +143,11 @@ def test_without_details_there_are_names_only():
 
 
 def test_stacks_are_shown():
-    g = gevent.spawn(waits)
+    g = gevent.spawn(waits_for_long)
     gevent.sleep(0)
     text = subtree(g).format()
     assert "Running:" in text
-    assert "in waits" in text
+    assert "in waits_for_long" in text
     assert "Spawned at:" in text
     assert "in test_stacks_are_shown" in text
     assert "Running:" not in subtree(g).format({"running_stacks": False})
@@ -232,7 +232,7 @@ def test_trees_of_other_threads():
 
 
 def test_run_info():
-    g = gevent.spawn(waits)
+    g = gevent.spawn(waits_for_long)
     g.name = "waits for long"
     gevent.sleep(0)
     lines = util.format_run_info()
@@ -240,8 +240,8 @@ def test_run_info():
     assert isinstance(lines, list)
     for part in ("* Threads", "* Greenlets", "MainThread", "waits for long"):
         assert part in text
-    assert "in waits\n" in text
-    assert "in waits\n" not in "\n".join(util.format_run_info(greenlet_stacks=False))
+    assert "in waits_for_long\n" in text
+    assert "in waits_for_long\n" not in "\n".join(util.format_run_info(greenlet_stacks=False))
     without = "\n".join(util.format_run_info(thread_stacks=False, greenlet_stacks=False))
     assert "stack elided" in without
     assert "Spawned at:" in without
