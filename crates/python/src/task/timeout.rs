@@ -86,9 +86,14 @@ fn or_none(py: Python<'_>, value: &RefCell<Option<Py<PyAny>>>) -> Py<PyAny> {
     value.borrow().as_ref().map_or_else(|| py.None(), |value| value.clone_ref(py))
 }
 
-fn put(place: &RefCell<Option<Py<PyAny>>>, value: Option<Py<PyAny>>) {
-    let old = place.replace(value);
-    drop(old);
+fn put(py: Python<'_>, place: &RefCell<Option<Py<PyAny>>>, value: Option<Py<PyAny>>) {
+    release(py, place.replace(value));
+}
+
+/// Drops a reference. (Without the proof that the GIL is held, pyo3 would look for it.)
+#[inline]
+fn release<T>(py: Python<'_>, object: Option<Py<T>>) {
+    drop(object.map(|object| object.into_bound(py)));
 }
 
 impl Timeout {
@@ -161,8 +166,9 @@ impl Timeout {
         unreferenced: bool,
     ) -> PyResult<()> {
         check_seconds(seconds)?;
-        put(&self.seconds, none_to_no(seconds));
-        put(&self.exception, none_to_no(exception));
+        let py = seconds.py();
+        put(py, &self.seconds, none_to_no(seconds));
+        put(py, &self.exception, none_to_no(exception));
         self.unreferenced.set(unreferenced);
         Ok(())
     }
@@ -191,10 +197,10 @@ impl Timeout {
         let hub = HubObject::of(py, thread)?;
         let here = thread.current();
         this.to_be_made.set(matches!(error, Chosen::Made));
-        put(&this.error, if let Chosen::Instance(error) = error { Some(error) } else { None });
+        put(py, &this.error, if let Chosen::Instance(error) = error { Some(error) } else { None });
         // SAFETY: the running greenlet.
         let target = unsafe { Bound::from_borrowed_ptr(py, here.as_ptr()) };
-        put(&this.target, Some(target.unbind()));
+        put(py, &this.target, Some(target.unbind()));
         this.level.set(here.wait.level());
         this.due.set(false);
         let timeout = slf.clone().unbind();
@@ -222,7 +228,7 @@ impl Timeout {
         }
     }
 
-    fn stop(&self) {
+    fn stop(&self, py: Python<'_>) {
         let target = self.target.take();
         let error = self.error.take();
         self.due.set(false);
@@ -235,12 +241,17 @@ impl Timeout {
             && ptr::from_ref::<EventLoop>(hub).addr() == self.event_loop.get()
         {
             let source = hub.reactor(|reactor| reactor.timer_remove(key));
-            if matches!(source, Some(Source::ThrowUnreferenced(_))) {
-                hub.change_unreferenced(false);
+            match source {
+                Some(Source::Throw(timeout)) => release(py, Some(timeout)),
+                Some(Source::ThrowUnreferenced(timeout)) => {
+                    hub.change_unreferenced(false);
+                    release(py, Some(timeout));
+                }
+                other => drop(other),
             }
-            drop(source);
         }
-        drop((target, error));
+        release(py, target);
+        release(py, error);
     }
 
     /// Whether it is of this class, and no subclass that may have its own methods.
@@ -342,7 +353,7 @@ impl Timeout {
 
     #[setter]
     fn set_seconds(&self, value: &Bound<'_, PyAny>) {
-        put(&self.seconds, none_to_no(value));
+        put(value.py(), &self.seconds, none_to_no(value));
     }
 
     /// What is raised, as it was given.
@@ -353,7 +364,7 @@ impl Timeout {
 
     #[setter]
     fn set_exception(&self, value: &Bound<'_, PyAny>) {
-        put(&self.exception, none_to_no(value));
+        put(value.py(), &self.exception, none_to_no(value));
     }
 
     /// Whether the exception is still to be raised.
@@ -370,14 +381,14 @@ impl Timeout {
     }
 
     /// Do not raise the exception, if that has not happened. It may be started again.
-    fn cancel(&self) {
-        self.stop();
+    fn cancel(&self, py: Python<'_>) {
+        self.stop(py);
     }
 
     /// Do not raise the exception, and never be started again.
-    fn close(&self) {
+    fn close(&self, py: Python<'_>) {
         self.closed.set(true);
-        self.stop();
+        self.stop(py);
     }
 
     /// Makes the exception of the class it was given, and has it raised. Called by the hub, which
@@ -390,9 +401,9 @@ impl Timeout {
         let exception = this.exception(py).into_bound(py);
         let none = py.None().into_bound(py);
         match instance_from(&exception, &none, &none) {
-            Ok(error) => put(&this.error, Some(error.unbind())),
+            Ok(error) => put(py, &this.error, Some(error.unbind())),
             Err(error) => {
-                put(&this.target, None);
+                put(py, &this.target, None);
                 return Err(error);
             }
         }
@@ -463,7 +474,7 @@ impl Timeout {
         let _ = (kind, traceback);
         let (py, this) = (slf.py(), slf.get());
         if Self::is_exact(slf) {
-            this.close();
+            this.close(py);
         } else {
             slf.call_method0("close")?;
         }
@@ -547,10 +558,10 @@ impl Timeout {
         Ok(())
     }
 
-    fn __clear__(&self) {
-        put(&self.exception, None);
-        put(&self.error, None);
-        put(&self.target, None);
+    fn __clear__(&self, py: Python<'_>) {
+        put(py, &self.exception, None);
+        put(py, &self.error, None);
+        put(py, &self.target, None);
     }
 }
 
