@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from scripts import RunScript
+
+ours_only = pytest.mark.skipif(
+    os.environ.get("GREENLOOP_TEST_PEER") == "1", reason="greenlet leaves greenlets of lost threads"
+)
+
 
 COMMON = """
     import gc
@@ -79,6 +85,7 @@ def test_in_a_greenlet_with_1000_parked_ones(run_script: RunScript, slots: str) 
     assert result.check_quiet() == "end\n"
 
 
+@ours_only
 def test_greenlets_of_other_threads_are_gone(run_script: RunScript) -> None:
     result = run_script(
         COMMON
@@ -158,6 +165,7 @@ def test_greenlets_of_other_threads_are_gone(run_script: RunScript) -> None:
     assert result.check_quiet() == "end\n"
 
 
+@ours_only
 def test_in_another_thread_than_the_main_one(run_script: RunScript) -> None:
     result = run_script(
         COMMON

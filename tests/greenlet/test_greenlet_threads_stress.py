@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import threading
 from typing import Any
 
 import pytest
 from greenlet import GreenletExit, error, getcurrent, greenlet
+
+ours_only = pytest.mark.skipif(
+    os.environ.get("GREENLOOP_TEST_PEER") == "1",
+    reason="greenlet loses some of them",
+)
+
 
 THREADS = 8
 GREENLETS = 200
@@ -116,6 +123,7 @@ def test_other_threads_are_refused_and_do_no_harm() -> None:
     together(work)
 
 
+@ours_only
 def test_collected_from_other_threads() -> None:
     """Each thread drops what the one beside it parked: it ends in its own thread."""
     ended: list[tuple[int, int]] = []
