@@ -108,7 +108,7 @@ conformance-greenlet:
 	@$(SETUP) --greenloop conformance
 	$(CONFORMANCE)/python tools/conformance_greenlet.py $(CONFORMANCE_FLAGS)
 
-# So have the tests of gevent. Takes half an hour.
+# So have those of gevent. Takes some minutes.
 conformance-gevent:
 	@$(SETUP) --greenloop conformance
 	$(CONFORMANCE)/python tools/conformance_gevent.py $(CONFORMANCE_FLAGS)
