@@ -62,9 +62,14 @@ impl<T> Reactor<T> {
     }
 
     /// The descriptor that is readable while this reactor's poller has something to report, if the
-    /// backend has one. Timers do not show there.
+    /// backend has one. Timers do not show there. From now on wake-ups do, also while no poll
+    /// waits, which costs the first one after each poll a system call.
     pub fn fd(&self) -> Option<RawFd> {
-        self.descriptors.poller_fd()
+        let fd = self.descriptors.poller_fd();
+        if fd.is_some() {
+            self.waker.observe();
+        }
+        fd
     }
 
     /// The time of the latest poll or [`update_now`](Self::update_now), as by [`monotonic_ns`].
@@ -310,7 +315,11 @@ impl<T> Reactor<T> {
             timeout = Some(0);
         }
         let result = self.descriptors.poll(timeout, fired);
-        let mut woken = self.waker.get_up();
+        let byte = result.as_ref().is_ok_and(|outcome| outcome.woken);
+        if byte {
+            self.waker.drain();
+        }
+        let woken = self.waker.get_up() || byte;
         self.update_now();
         let outcome = match result {
             Ok(outcome) => outcome,
@@ -322,10 +331,6 @@ impl<T> Reactor<T> {
                 return Err(error);
             }
         };
-        if outcome.woken {
-            self.waker.drain();
-            woken = true;
-        }
         let mut sigchld = false;
         if woken {
             sigchld = self.signals.report(fired);

@@ -10,12 +10,16 @@
 //! make what the waking thread published before visible to the poll. When something else ends the
 //! poll first, the byte may come after that: it ends the next poll early, once, which is reported
 //! as a wake-up like any other byte in the pipe.
+//!
+//! Where something else waits on the poller's descriptor in the poll's place, nobody is asleep as
+//! far as the state knows. Once that descriptor was asked for, the pipe is *observed*: every wake-up
+//! that is the first since the last poll writes a byte.
 
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::io::{DupFlags, Errno, dup3, read, retry_on_intr, write};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -35,6 +39,7 @@ struct WakePipe {
     reader: OwnedFd,
     writer: OwnedFd,
     state: AtomicU8,
+    observed: AtomicBool,
 }
 
 /// No poll waits; it has to look at the state before it does.
@@ -51,14 +56,32 @@ fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 impl Waker {
     pub(crate) fn new() -> io::Result<Waker> {
         let (reader, writer) = new_pipe()?;
-        Ok(Waker { pipe: Arc::new(WakePipe { reader, writer, state: AtomicU8::new(AWAKE) }) })
+        let (state, observed) = (AtomicU8::new(AWAKE), AtomicBool::new(false));
+        Ok(Waker { pipe: Arc::new(WakePipe { reader, writer, state, observed }) })
     }
 
     /// Wakes the poll. Costs one atomic operation, and one system call if the poll waits and
     /// nobody has woken it. Async-signal-safe; never blocks.
     #[inline]
     pub fn wake(&self) {
-        if self.pipe.state.swap(WOKEN, Ordering::AcqRel) == ASLEEP {
+        // In one order with what `observe` does: one of the two sees the other.
+        match self.pipe.state.swap(WOKEN, Ordering::SeqCst) {
+            ASLEEP => self.write_byte(),
+            AWAKE if self.pipe.observed.load(Ordering::SeqCst) => self.write_byte(),
+            _ => {}
+        }
+    }
+
+    /// Has the pipe readable from now on whenever a wake-up has not been reported, whether or not
+    /// a poll waits.
+    pub(crate) fn observe(&self) {
+        if !self.pipe.observed.swap(true, Ordering::SeqCst) {
+            self.write_if_woken();
+        }
+    }
+
+    fn write_if_woken(&self) {
+        if self.pipe.state.load(Ordering::SeqCst) == WOKEN {
             self.write_byte();
         }
     }
@@ -91,7 +114,8 @@ impl Waker {
         state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// To be called after the poll. Whether it has been woken; those wake-ups are taken back.
+    /// To be called after the poll, and after `drain`: what wakes from then on may have to leave a
+    /// byte. Whether the poll has been woken; those wake-ups are taken back.
     #[inline]
     pub(crate) fn get_up(&self) -> bool {
         // Nobody else makes it awake: what is awake is left alone, without an atomic exchange.
@@ -116,7 +140,11 @@ impl Waker {
     pub(crate) fn reinit_after_fork(&self) -> io::Result<()> {
         let (reader, writer) = new_pipe()?;
         replace(&reader, &self.pipe.reader)?;
-        replace(&writer, &self.pipe.writer)
+        replace(&writer, &self.pipe.writer)?;
+        if self.pipe.observed.load(Ordering::Relaxed) {
+            self.write_if_woken();
+        }
+        Ok(())
     }
 }
 
@@ -154,6 +182,26 @@ mod tests {
         assert!(waker.get_up());
         assert!(waker.fall_asleep());
         assert!(!waker.get_up(), "something else ended the poll");
+    }
+
+    #[test]
+    fn an_observed_pipe_has_a_byte_for_every_wake_up_that_is_not_reported() {
+        let waker = Waker::new().unwrap();
+        waker.wake();
+        waker.observe();
+        assert_eq!(bytes_waiting(&waker), 1, "woken before");
+        waker.observe();
+        assert_eq!(bytes_waiting(&waker), 0, "told once");
+        assert!(waker.get_up());
+        for _ in 0..3 {
+            waker.wake();
+        }
+        assert_eq!(bytes_waiting(&waker), 1, "nobody sleeps");
+        waker.reinit_after_fork().unwrap();
+        assert_eq!(bytes_waiting(&waker), 1, "the one pending goes on to be told");
+        assert!(waker.get_up());
+        waker.reinit_after_fork().unwrap();
+        assert_eq!(bytes_waiting(&waker), 0);
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct EventLoop {
     pub(super) listens_until: Cell<u64>,
     /// It belongs to the process' main thread, which handles signals.
     pub(super) handles_signals: bool,
+    /// Something else may wait on the reactor's descriptor: it was asked for.
+    pub(super) observed: Cell<bool>,
 }
 
 // SAFETY: everything in it is touched with the GIL held only, and what the reactor changes while it
@@ -138,6 +140,7 @@ impl EventLoop {
             closed: Cell::new(false),
             listens_until: Cell::new(0),
             handles_signals: run::on_main_thread(),
+            observed: Cell::new(false),
         });
         lock_loops().push(ptr::from_ref(&*this).expose_provenance());
         Ok(this)
@@ -238,6 +241,15 @@ impl EventLoop {
     /// Ends the wait for events, from any thread.
     pub fn wake(&self) {
         self.inbox.wake();
+    }
+
+    /// Makes the reactor's descriptor readable if something is ready, for whoever waits on it in the
+    /// loop's place.
+    #[inline]
+    pub fn tell_observer(&self) {
+        if self.observed.get() && self.ready_count() > 0 {
+            self.wake();
+        }
     }
 
     pub fn inbox(&self) -> &Arc<Inbox> {
@@ -405,6 +417,7 @@ impl EventLoop {
             return;
         }
         self.default.set(false);
+        self.hand_over.give_up();
         // SAFETY: the GIL is held.
         let py = unsafe { Python::assume_attached() };
         if !interpreter_is_finalizing()

@@ -88,6 +88,7 @@ impl Loop {
         let event_loop = self.local(py)?;
         let callback = new_callback(py, func, args)?;
         event_loop.push_local(Entry::Call { callback: callback.clone_ref(py).into_ptr() });
+        event_loop.tell_observer();
         Ok(callback)
     }
 
@@ -416,13 +417,19 @@ impl Loop {
         if self.event_loop.is_closed() { 0 } else { ptr::from_ref(&*self.event_loop).addr() }
     }
 
-    /// The descriptor that is readable when a descriptor that the loop waits for is ready. None
-    /// with a backend that has no such, and once the loop is destroyed.
+    /// The descriptor that is readable when the loop has something to do, for use by another loop:
+    /// call `run(nowait=True)` then. It does not tell of timers, nor of greenlets that the loop's
+    /// own thread has made ready. A forked child has another one. None with a backend that has no
+    /// such, and once the loop is destroyed.
     fn fileno(&self, py: Python<'_>) -> PyResult<Option<RawFd>> {
         if self.event_loop.is_closed() {
             return Ok(None);
         }
-        Ok(self.local(py)?.reactor(|reactor| reactor.fd()))
+        let event_loop = self.local(py)?;
+        let fd = event_loop.reactor(|reactor| reactor.fd());
+        event_loop.observed.set(fd.is_some());
+        event_loop.tell_observer();
+        Ok(fd)
     }
 
     /// Whether a signal has arrived that no watcher has been told of yet.

@@ -130,6 +130,8 @@ impl EventLoop {
         }
         self.broken.set(false);
         self.depth.set(self.depth.get() - 1);
+        // It may have been left before all was done.
+        self.tell_observer();
         self.raised.take().map_or(Ok(()), Err)
     }
 
@@ -143,6 +145,8 @@ impl EventLoop {
                 return;
             }
             let Some(entry) = self.ready(ReadyQueue::pop) else { return };
+            // It may run for long.
+            self.hand_over.give_up();
             match entry {
                 Entry::Call { callback } => callback::run(py, self, callback),
                 entry => {
@@ -192,6 +196,9 @@ impl EventLoop {
     fn poll(&self, py: Python<'_>, thread: &Thread, hurry: bool) -> bool {
         thread.bury_orphans();
         self.iteration.set(self.iteration.get() + 1);
+        if !self.phases.is_empty(Phase::Prepare) {
+            self.hand_over.give_up();
+        }
         if self.forked.replace(false) {
             watchers::dispatch_phase(py, self, Phase::Fork);
         }
@@ -273,8 +280,9 @@ impl EventLoop {
             return Ok(Some(polled));
         }
         let worker = self.hand_over.take();
+        let more = self.has_work();
         if let Some(queue) = &worker
-            && (!self.idling.is_empty() || !self.phases.is_empty(Phase::Idle))
+            && !(more && self.idling.is_empty() && self.phases.is_empty(Phase::Idle))
         {
             queue.notify();
         }
@@ -282,7 +290,6 @@ impl EventLoop {
             self.idling.wake_all();
             return Ok(Some(polled));
         }
-        let more = self.has_work();
         if !self.phases.is_empty(Phase::Idle) {
             watchers::dispatch_phase(py, self, Phase::Idle);
             return Ok(more.then_some(polled));

@@ -352,6 +352,7 @@ impl Watcher {
         slf.get().owner.get().local(slf.py())?;
         slf.get().set_call(callback, args);
         Self::happen(slf, revents);
+        slf.get().event_loop().tell_observer();
         Ok(())
     }
 
