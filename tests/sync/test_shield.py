@@ -12,7 +12,18 @@ import greenlet as raw
 import pytest
 
 import greenloop
-from greenloop import GreenletExit, Timeout, getcurrent, kill, killall, shield, sleep, socket, spawn
+from greenloop import (
+    GreenletExit,
+    Timeout,
+    _core,
+    getcurrent,
+    kill,
+    killall,
+    shield,
+    sleep,
+    socket,
+    spawn,
+)
 from greenloop.event import AsyncResult, Event
 from greenloop.hub import Waiter
 from greenloop.lock import BoundedSemaphore, RLock, Semaphore
@@ -571,6 +582,131 @@ def test_a_generator_finished_by_another_greenlet():
     generators.pop().close()
     greenlet.join()
     assert log == ["stopped"]
+
+
+def test_a_generator_finished_after_its_greenlet():
+    def steps():
+        with shield():
+            yield
+
+    generators = []
+
+    def run():
+        generators.append(steps())
+        next(generators[0])
+
+    spawn(run).join()
+    gc.collect()
+    generators.pop().close()
+    assert _core._shield_level(getcurrent()) == 0
+
+
+def test_a_generator_finished_in_another_thread():
+    def steps():
+        with shield():
+            yield
+
+    generator = steps()
+    next(generator)
+    kill(getcurrent(), Stop)
+    sleep(0)
+    thread = threading.Thread(target=generator.close)
+    thread.start()
+    thread.join()
+    with pytest.raises(Stop):
+        sleep(GUARD)
+
+
+def test_a_pool_lets_in_who_is_shielded():
+    """Waiting for a place in a pool is a wait like others: neither place nor greenlet is lost."""
+
+    def spawn_one(pool):
+        return pool.spawn(int)
+
+    def add_one(pool):
+        greenlet = greenloop.Greenlet(int)
+        pool.add(greenlet)
+        greenlet.start()
+        return greenlet
+
+    def run(pool, enter, log):
+        with shield():
+            log.append(enter(pool))
+        log.append("not reached")
+
+    for enter in (spawn_one, add_one):
+        pool, job, log = Pool(1), Event(), []
+        pool.spawn(job.wait)
+        greenlet = spawn(run, pool, enter, log)
+        sleep(0)
+        with Timeout(0.001, False):
+            greenlet.kill(Stop)
+        assert log == []
+        job.set()
+        greenlet.join()
+        assert isinstance(greenlet.exception, Stop)
+        assert [entered.get() for entered in log] == [0]
+        sleep(0)
+        assert pool.free_count() == 1
+
+
+def test_a_thread_that_ends_ends_its_greenlets_shielded_or_not():
+    log = []
+
+    def run():
+        try:
+            with shield():
+                sleep(GUARD)
+        except GreenletExit:
+            log.append("ended")
+            raise
+        finally:
+            log.append("cleaned up")
+
+    def thread():
+        greenlet = spawn(run)
+        sleep(0)
+        greenlet.kill(block=False)
+        sleep(0)
+        assert not greenlet.ready()
+
+    other = threading.Thread(target=thread)
+    other.start()
+    other.join()
+    assert log == ["ended", "cleaned up"]
+
+
+def test_a_hub_that_is_destroyed_does_not_end_the_shield():
+    log = []
+
+    def thread():
+        try:
+            with shield():
+                spawn(kill, getcurrent(), Stop)
+                sleep(0.01)
+                greenloop.get_hub().destroy(destroy_loop=True)
+                sleep(0)
+                log.append("over")
+        except Stop:
+            log.append("stopped")
+
+    other = threading.Thread(target=thread)
+    other.start()
+    other.join()
+    assert log == ["over", "stopped"]
+
+
+def test_leaving_a_block_by_return_does_not_pass_by_what_was_held_back():
+    def run():
+        with shield():
+            sleep(0.01)
+            return "not returned"
+
+    greenlet = spawn(run)
+    sleep(0)
+    greenlet.kill(Stop)
+    assert isinstance(greenlet.exception, Stop)
+    assert greenlet.value is None
 
 
 def test_left_for_good():

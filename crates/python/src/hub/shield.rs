@@ -214,10 +214,15 @@ impl Shield {
     ) -> PyResult<()> {
         let _ = (kind, traceback);
         let py = value.py();
-        let Some(owner) = self.owner(py) else {
+        let Some(entered) = self.entered.get().checked_sub(1) else {
             return Err(PyRuntimeError::new_err("this shield has not been entered"));
         };
-        self.entered.set(self.entered.get() - 1);
+        let owner = self.owner(py);
+        self.entered.set(entered);
+        let Some(owner) = owner else {
+            // The end of a generator that the greenlet began: its shields are gone with it.
+            return Ok(());
+        };
         // SAFETY: a greenlet, held by `owner`.
         let greenlet = unsafe { &*owner.as_ptr().cast::<PyGreenlet>() };
         let level = greenlet.wait.level().saturating_sub(1);
@@ -242,8 +247,8 @@ impl Shield {
     }
 
     fn deliver(py: Python<'_>, greenlet: &PyGreenlet, level: u16) -> PyResult<()> {
-        if greenlet.is_running() {
-            let thread = Thread::get(py)?;
+        let thread = Thread::get(py)?;
+        if ptr::eq(thread.current().as_ptr(), greenlet.as_ptr()) {
             if thread.held.entries.borrow().is_empty() {
                 return Ok(());
             }
