@@ -72,6 +72,9 @@ class Setting:
     #: Told of the value whenever that changes; only for the settings of `config`.
     publish: Callable[[Any], object] | None = None
 
+    #: Whether it is one of `config`.
+    _counts = False
+
     validate: Callable[..., Any] = staticmethod(validate_invalid)
 
     def __init_subclass__(cls, abstract: bool = False) -> None:
@@ -142,7 +145,9 @@ class Setting:
 
         Raises ValueError, TypeError or ImportError for one that cannot be.
         """
-        self.__dict__["value"] = self.validate(self._convert(value))
+        self.__dict__["value"] = value = self.validate(self._convert(value))
+        if self._counts and self.publish is not None:
+            self.publish(value)
 
 
 class Config:
@@ -182,8 +187,6 @@ class Config:
         except KeyError:
             raise AttributeError(f"greenloop has no setting {name!r}") from None
         setting.set(value)
-        if setting.publish is not None and self is config:
-            setting.publish(setting.get())
 
     def __dir__(self) -> list[str]:
         return list(self.settings)
@@ -243,13 +246,18 @@ class ImportableSetting:
             raise ImportError(f"Cannot import {item!r} from {module!r}") from None
 
     def validate(self, value: Any) -> Any:
-        """Return the object: the value itself, or the first of a list that can be imported."""
-        if not isinstance(value, (list, tuple)):
-            return value
-        names = (name.strip() if isinstance(name, str) else name for name in value)
-        return self._import_one_of(
-            [self.shortname_map.get(n, n) if isinstance(n, str) else n for n in names]
-        )
+        """Return the object: the value itself, or the first of a list that can be imported.
+
+        Raises ImportError if none can, TypeError if it cannot be called.
+        """
+        if isinstance(value, (list, tuple)):
+            names = (name.strip() if isinstance(name, str) else name for name in value)
+            value = self._import_one_of(
+                [self.shortname_map.get(n, n) if isinstance(n, str) else n for n in names]
+            )
+        if not callable(value):
+            raise TypeError(f"must be a class or function, or the name of one, not {value!r}")
+        return value
 
     def get_options(self) -> dict[str, Any]:
         """Return what each short name stands for: the object, or the ImportError."""
@@ -279,7 +287,8 @@ class IntSettingMixin:
 
 
 def _positive(value: Any) -> Any:
-    if value is not None and value <= 0:
+    # Not a number is not either.
+    if value is not None and not value > 0:
         raise ValueError(f"must be positive, not {value!r}")
     return value
 
@@ -301,6 +310,8 @@ class ByteCountSettingMixin:
     _UNITS: ClassVar[dict[str, int]] = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
     def _convert(self, value: Any) -> int | None:
+        if value == float("inf"):
+            raise ValueError("must be finite; None means no limit")
         if not isinstance(value, str):
             return None if value is None else int(value)
         text = value.strip().lower()
@@ -651,13 +662,15 @@ class AresServers(AresSettingMixin, Setting):
     environment_key = "GEVENTARES_SERVERS"
 
 
-def published(settings: Iterable[Setting]) -> None:
-    """Tell of the values of those settings that somebody is to be told of."""
+def publish_all(settings: Iterable[Setting]) -> None:
+    """Tell of the values of those settings that somebody is to be told of, from now on."""
     for setting in settings:
+        setting._counts = True
         if setting.publish is not None:
-            setting.publish(setting.get())
+            # Taken for the first time, which tells.
+            setting.get()
 
 
 #: The settings of this process.
 config = Config()
-published(config.settings.values())
+publish_all(config.settings.values())

@@ -402,7 +402,8 @@ def _this_process() -> Any:
 def _after_fork_in_child() -> None:
     hub = _core.get_hub_if_exists()
     monitor = getattr(hub, "periodic_monitoring_thread", None)
-    if hub is not None and monitor is not None:
+    # A loop that is destroyed has no number.
+    if hub is not None and monitor is not None and hub.loop.ptr:
         # When the hub next runs: the child may be about to execute another program.
         hub.loop.run_callback(monitor._on_fork)
 

@@ -7,7 +7,7 @@ import sys
 import time
 import weakref
 from _thread import get_ident, get_native_id
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import count
 from types import TracebackType
@@ -287,6 +287,45 @@ class Hub(_core.Hub):
             self.loop.run_callback(self._cancel_wait, watcher, error, close_watcher)
         elif close_watcher:
             watcher.close()
+
+    def cancel_waits_close_and_then(
+        self,
+        watchers: Iterable[Any],
+        exc_kind: BaseException | type[BaseException],
+        then: Callable[..., object],
+        *then_args: Any,
+    ) -> None:
+        """Close watchers, raise an exception in the greenlets that wait for them, then call back.
+
+        If nobody waits for any, all is done at once; otherwise when the hub gets to it.
+
+        watchers: the watchers; None among them counts for nothing.
+        exc_kind: what to raise.
+        then: called with *then_args* when the watchers are closed.
+        """
+        waited_for = []
+        for watcher in watchers:
+            if watcher is None:
+                continue
+            if watcher.callback is None:
+                watcher.close()
+            else:
+                waited_for.append(watcher)
+        if waited_for:
+            self.loop.run_callback(self._cancel_waits, waited_for, exc_kind, then, then_args)
+        else:
+            then(*then_args)
+
+    def _cancel_waits(
+        self,
+        watchers: list[Any],
+        error: BaseException | type[BaseException],
+        then: Callable[..., object],
+        then_args: tuple[Any, ...],
+    ) -> None:
+        for watcher in watchers:
+            self._cancel_wait(watcher, error, True)
+        then(*then_args)
 
     def _cancel_wait(
         self, watcher: Any, error: BaseException | type[BaseException], close_watcher: bool

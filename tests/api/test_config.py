@@ -174,6 +174,54 @@ def test_wrong_values_are_refused_and_change_nothing(config, name, value, error)
 
 
 @beyond_gevent
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("loop", None, TypeError),
+        ("threadpool", 3, TypeError),
+        ("resolver", [None], TypeError),
+        ("format_context", "sys.path", TypeError),
+        ("max_blocking_time", float("nan"), ValueError),
+        ("max_blocking_time", "nan", ValueError),
+        ("memory_monitor_period", "0", ValueError),
+        ("max_memory_usage", float("nan"), ValueError),
+        ("max_memory_usage", float("inf"), ValueError),
+        ("track_greenlet_tree", "perhaps", ValueError),
+    ],
+)
+def test_more_values_are_refused(config, name, value, error):
+    test_wrong_values_are_refused_and_change_nothing(config, name, value, error)
+
+
+@beyond_gevent
+@pytest.mark.parametrize("way", ["attribute", "set", "setting"])
+def test_the_settings_of_the_process_are_heeded_at_once(way):
+    def choose(value):
+        if way == "attribute":
+            gevent.config.track_greenlet_tree = value
+        elif way == "set":
+            gevent.config.set("track_greenlet_tree", value)
+        else:
+            gevent.config.settings["track_greenlet_tree"].set(value)
+
+    def is_tracked():
+        greenlet = gevent.spawn(int)
+        greenlet.join()
+        return greenlet.spawn_tree_locals is not None
+
+    assert is_tracked()
+    try:
+        choose(False)
+        assert not is_tracked()
+        # Those of others are their own affair.
+        _config.Config().track_greenlet_tree = True
+        assert not is_tracked()
+    finally:
+        choose(True)
+    assert is_tracked()
+
+
+@beyond_gevent
 def test_threads_may_stay_idle_for_ever(config):
     # gevent documents this value, and refuses it.
     config.threadpool_idle_task_timeout = -1

@@ -182,6 +182,29 @@ def test_cancel_wait_raises_in_the_waiter(pipe, loop, capsys):
     watcher.close()
 
 
+def test_cancel_waits_close_and_then(pipe, loop):
+    hub, told = get_hub(), []
+    watchers = [loop.io(pipe[0], 1), loop.io(pipe[1], 2), loop.io(pipe[0], 1)]
+    # One of them is ready already, and is not waited for.
+    waiting = [gevent.spawn(hub.wait, watchers[0]), gevent.spawn(hub.wait, watchers[2])]
+    gevent.sleep(0)
+    hub.cancel_waits_close_and_then([None, *watchers], OSError("closed"), told.append, "done")
+    assert told == []
+    gevent.joinall(waiting)
+    assert told == ["done"]
+    assert all(isinstance(greenlet.exception, OSError) for greenlet in waiting)
+    assert not any(watcher.active for watcher in watchers)
+
+
+def test_cancel_waits_that_there_are_not(pipe, loop):
+    told = []
+    watcher = loop.io(pipe[0], 1)
+    get_hub().cancel_waits_close_and_then([watcher, None], OSError, told.append, "done")
+    assert told == ["done"]
+    get_hub().cancel_waits_close_and_then([], OSError, told.append, "none")
+    assert told == ["done", "none"]
+
+
 def test_callback_object(loop):
     seen = []
     callback = loop.run_callback(seen.append, 5)

@@ -367,6 +367,24 @@ print(any(event.greenlet is g for event in blocked()))
     assert result.check_quiet() == "True\nTrue\n"
 
 
+@beyond_gevent
+def test_a_fork_after_the_end_of_the_loop(run):
+    result = run(
+        """
+import os
+
+hub.loop.destroy()
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+os._exit(0)
+""",
+        options=("-u", "-W", "ignore"),
+    )
+    assert result.check_quiet() == "0\n"
+
+
 MEMORY = """
 class Info:
     def __init__(self, rss):
