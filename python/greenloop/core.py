@@ -274,6 +274,10 @@ class PollLoop(loop):
     default_flags = "poll"
 
 
+# The name of `async_` before that became a keyword.
+globals()["async"] = async_
+
+
 def get_version() -> str:
     """Name and version of the event loop's implementation."""
     return f"greenloop-{_core.__version__}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import count
 from types import TracebackType
-from typing import Any, ClassVar, TextIO
+from typing import Any, ClassVar, NoReturn, TextIO
 
 from greenloop import _core
 from greenloop._config import config
@@ -34,7 +34,12 @@ from greenloop._hub_local import get_loop, set_default_hub_class, set_loop
 from greenloop._ident import IdentRegistry
 from greenloop._util import readproperty
 from greenloop._wait import iwait, wait
-from greenloop.exceptions import HubDestroyed, InvalidThreadUseError, LoopExit
+from greenloop.exceptions import (
+    BlockingSwitchOutError,
+    HubDestroyed,
+    InvalidThreadUseError,
+    LoopExit,
+)
 
 __all__ = [
     "GreenletExit",
@@ -257,6 +262,17 @@ class Hub(_core.Hub):
             return f"{object.__repr__(context)} (whose repr raised {error.__class__.__name__})"
 
     # --- waiting
+
+    def switch_out(self) -> NoReturn:
+        """What a wait in a callback of the loop comes to: raises BlockingSwitchOutError.
+
+        A class derived from Greenlet may have a method of this name. It is called, without
+        arguments, whenever a greenlet of the class leaves to wait, and must not wait itself; what
+        it raises ends the wait.
+        """
+        raise BlockingSwitchOutError(
+            "Impossible to call blocking function in the event loop callback"
+        )
 
     def wait(self, watcher: Any) -> None:
         """Wait until a watcher's event happens. The watcher is started for that, and stopped.

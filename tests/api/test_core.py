@@ -209,6 +209,7 @@ def test_constants(loop):
     assert (loop.MINPRI, loop.MAXPRI) == (-2, 2)
     assert core.TIMER | core.CHILD | core.STAT == 0x1900
     assert repr(core.EVENTS) == "gevent.core.EVENTS"
+    assert getattr(core, "async") is core.async_
     assert {"epoll", "poll"} <= set(core.supported_backends())
     assert core.recommended_backends()[0] == "epoll"
 

@@ -1,5 +1,6 @@
 """Watchers of processes, files and forks; which loop a hub gets."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -86,6 +87,43 @@ def test_stops_and_continuations_are_told_with_trace(loop):
     assert told[2] == 0
     watcher.close()
     forget(child)
+
+
+def test_a_watcher_of_any_child_is_told_of_each(loop):
+    told = {}
+    watcher = loop.child(0)
+    watcher.start(lambda: told.__setitem__(watcher.rpid, watcher.rstatus))
+    children = {}
+    for code in (3, 4, 5):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(code)
+        children[pid] = code
+    # All have ended before the loop looks.
+    time.sleep(0.1)
+    with gevent.Timeout(GUARD):
+        while len(told) < 3:
+            gevent.sleep(0.001)
+    assert {pid: os.waitstatus_to_exitcode(status) for pid, status in told.items()} == children
+    watcher.stop()
+
+
+def test_a_watcher_of_any_child_that_stops_is_told_no_more(loop):
+    told = []
+    watcher = loop.child(0)
+    watcher.start(lambda: (told.append(watcher.rpid), watcher.stop()))
+    for _ in range(2):
+        if os.fork() == 0:
+            os._exit(0)
+    time.sleep(0.1)
+    with gevent.Timeout(GUARD):
+        while not told:
+            gevent.sleep(0.001)
+    gevent.sleep(0.01)
+    assert len(told) == 1
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0):
+            pass
 
 
 def test_child_watchers_are_for_the_default_loop_only():

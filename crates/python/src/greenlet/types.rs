@@ -188,6 +188,28 @@ pub unsafe fn allocate(kind: *mut ffi::PyTypeObject, body: Body) -> *mut PyGreen
     }
 }
 
+/// Notes whether the class, if it is none of ours (`own`), has a method `switch_out`.
+///
+/// # Safety
+///
+/// `greenlet` is a greenlet, or null.
+pub unsafe fn look_for_switch_out(greenlet: *mut PyGreenlet, own: *mut ffi::PyTypeObject) {
+    // SAFETY: as the caller guarantees; the GIL is held.
+    unsafe {
+        let Some(greenlet) = greenlet.as_ref() else { return };
+        let class = ffi::Py_TYPE(greenlet.as_ptr());
+        if class == own {
+            return;
+        }
+        let py = Python::assume_attached();
+        let class = Bound::from_borrowed_ptr(py, class.cast());
+        // What a metaclass raises meanwhile does not keep greenlets from being made.
+        if class.hasattr(pyo3::intern!(py, "switch_out")).unwrap_or(false) {
+            greenlet.wait.tell();
+        }
+    }
+}
+
 /// For a class of an extension whose instances were laid out as the `PyGreenlet` that C sees with
 /// fields after it: the interpreter does not look whether that is less than the base class has.
 #[cold]
@@ -236,7 +258,11 @@ unsafe extern "C" fn new(
     _kwargs: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls this for the greenlet type and its subtypes.
-    unsafe { allocate(kind, run_body).cast() }
+    unsafe {
+        let greenlet = allocate(kind, run_body);
+        look_for_switch_out(greenlet, greenlet_type());
+        greenlet.cast()
+    }
 }
 
 unsafe extern "C" fn init(

@@ -53,6 +53,8 @@ pub struct WaitState {
     reason: Cell<Reason>,
     /// How many shields it is in, see `hub::shield`.
     level: Cell<u16>,
+    /// Its class has a method `switch_out`, which is called when it leaves.
+    is_told: Cell<bool>,
     /// What it waits on, for messages: borrowed, alive as long as the wait (the waiting function
     /// holds it).
     on: Cell<*mut ffi::PyObject>,
@@ -68,6 +70,7 @@ impl WaitState {
             phase: Cell::new(Phase::Idle),
             reason: Cell::new(Reason::Notified),
             level: Cell::new(0),
+            is_told: Cell::new(false),
             on: Cell::new(ptr::null_mut()),
             next: Cell::new(ptr::null_mut()),
             previous: Cell::new(ptr::null_mut()),
@@ -94,6 +97,11 @@ impl WaitState {
     /// Sets how many shields it is in; returns how many those were.
     pub fn set_level(&self, level: u16) -> u16 {
         self.level.replace(level)
+    }
+
+    /// Has the method `switch_out` called whenever the greenlet leaves to wait.
+    pub fn tell(&self) {
+        self.is_told.set(true);
     }
 
     /// Whether wait `number` has been woken and not yet ended.
@@ -457,7 +465,7 @@ impl<'a> Wait<'a> {
         // kept on the stack meanwhile.
         let timer = self.enter(list, deadline);
         // SAFETY: the calling thread's record and hub; no borrow is alive.
-        let payload = unsafe { self.hub.switch_out(self.thread) };
+        let payload = unsafe { self.switch_out() };
         self.leave(payload, timer, None)
     }
 
@@ -485,8 +493,38 @@ impl<'a> Wait<'a> {
         };
         let timer = self.enter(None, deadline);
         // SAFETY: the calling thread's record and hub; no borrow is alive.
-        let payload = unsafe { self.hub.switch_out(self.thread) };
+        let payload = unsafe { self.switch_out() };
         self.leave(payload, timer, Some(key))
+    }
+
+    /// Leaves; what the greenlet's method `switch_out` raises ends the wait at once.
+    ///
+    /// # Safety
+    ///
+    /// The caller keeps no borrow alive that code in another greenlet could reach.
+    #[inline]
+    unsafe fn switch_out(&self) -> Payload {
+        if self.here.wait.is_told.get()
+            && let Some(error) = self.tell()
+        {
+            return Payload::Throw(error);
+        }
+        // SAFETY: the calling thread's record and hub; otherwise as the caller guarantees.
+        unsafe { self.hub.switch_out(self.thread) }
+    }
+
+    /// Calls the greenlet's `switch_out`; an exception that it raises is returned, owned. By now the
+    /// greenlet is parked: the method may wake it, but not wait.
+    #[cold]
+    #[inline(never)]
+    fn tell(&self) -> Option<*mut ffi::PyObject> {
+        // SAFETY: the GIL is held wherever waits begin; the running greenlet.
+        let here = unsafe {
+            let py = Python::assume_attached();
+            Bound::from_borrowed_ptr(py, self.here.as_ptr())
+        };
+        let error = here.call_method0("switch_out").err()?;
+        Some(error.into_value(here.py()).into_ptr())
     }
 
     #[inline(never)]
@@ -557,7 +595,7 @@ pub fn park_raw(py: Python<'_>) -> *mut ffi::PyObject {
     match begun {
         Ok(wait) => {
             // SAFETY: the calling thread's record and hub; no borrow is alive.
-            let payload = unsafe { wait.hub.switch_out(wait.thread) };
+            let payload = unsafe { wait.switch_out() };
             wait.end();
             wait.thread.drop_leftovers();
             switch::into_result(payload)

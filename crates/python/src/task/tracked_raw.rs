@@ -108,7 +108,11 @@ unsafe fn tracked<'a>(this: Object) -> &'a TrackedRaw {
 
 unsafe extern "C" fn new(kind: *mut ffi::PyTypeObject, _args: Object, _kwargs: Object) -> Object {
     // SAFETY: called for this type and its subtypes.
-    unsafe { allocate(kind) }
+    unsafe {
+        let this = allocate(kind);
+        types::look_for_switch_out(this.cast(), TYPE.load(Ordering::Relaxed));
+        this
+    }
 }
 
 unsafe extern "C" fn get_spawner(this: Object, _: *mut c_void) -> Object {

@@ -120,7 +120,11 @@ unsafe fn allocate(kind: *mut ffi::PyTypeObject) -> *mut TaskObject {
 
 unsafe extern "C" fn new(kind: *mut ffi::PyTypeObject, _args: Object, _kwargs: Object) -> Object {
     // SAFETY: called for the task type and its subtypes.
-    unsafe { allocate(kind).cast() }
+    unsafe {
+        let task = allocate(kind);
+        types::look_for_switch_out(task.cast(), task_type());
+        task.cast()
+    }
 }
 
 unsafe extern "C" fn init(this: Object, args: Object, kwargs: Object) -> c_int {

@@ -4,7 +4,8 @@ use super::{Kind, Watcher};
 use crate::hub::loop_object::Loop;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 /// The status of a child that somebody else has waited for, of which nothing is known: as if it
 /// had exited with 255.
@@ -26,12 +27,34 @@ pub struct State {
     pub trace: bool,
     pub rpid: Cell<i32>,
     pub rstatus: Cell<i32>,
+    /// What has happened after that, to be told of one by one.
+    more: RefCell<VecDeque<(i32, Option<i32>)>>,
 }
 
 impl State {
-    pub fn changed(&self, pid: i32, status: Option<i32>) {
+    fn set(&self, (pid, status): (i32, Option<i32>)) {
         self.rpid.set(pid);
         self.rstatus.set(status.unwrap_or(UNKNOWN));
+    }
+
+    /// Notes a change. With `pending` an earlier one has not been told of yet.
+    pub fn changed(&self, pending: bool, pid: i32, status: Option<i32>) {
+        if pending {
+            self.more.borrow_mut().push_back((pid, status));
+        } else {
+            self.set((pid, status));
+        }
+    }
+
+    /// Goes on to the next change, to be told of now. False if there is none.
+    pub fn next(&self) -> bool {
+        let next = self.more.borrow_mut().pop_front();
+        next.inspect(|&next| self.set(next)).is_some()
+    }
+
+    /// What has not been told of is not told any more.
+    pub fn forget(&self) {
+        self.more.borrow_mut().clear();
     }
 }
 
@@ -55,7 +78,8 @@ impl Child {
                 "child watchers are only available on the default loop",
             ));
         }
-        let state = State { pid, trace, rpid: Cell::new(0), rstatus: Cell::new(0) };
+        let (rpid, rstatus, more) = (Cell::new(0), Cell::new(0), RefCell::default());
+        let state = State { pid, trace, rpid, rstatus, more };
         let watcher = Watcher::new(owner, Kind::Child(state), keep, None);
         Ok(PyClassInitializer::from(watcher).add_subclass(Self))
     }

@@ -200,6 +200,9 @@ impl Watcher {
     fn deactivate(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         this.pending.set(None);
+        if let Kind::Child(child) = &this.kind {
+            child.forget();
+        }
         if !this.is_active() {
             return Ok(());
         }

@@ -60,7 +60,7 @@ pub fn collect(py: Python<'_>, event_loop: &EventLoop, event: Fired<Source>) {
             if let Some(object) = object {
                 let watcher = as_watcher(object.bind(py));
                 let Kind::Child(child) = &watcher.get().kind else { unreachable!("a child") };
-                child.changed(pid, status);
+                child.changed(watcher.get().pending.get().is_some(), pid, status);
                 Watcher::happen(watcher, events::CHILD);
             }
         }
@@ -84,6 +84,17 @@ pub fn call_pending(py: Python<'_>, event_loop: &EventLoop) {
         let watcher = watcher.bind(py);
         if let Some(revents) = watcher.get().pending.take() {
             Watcher::call_back(watcher, revents);
+            tell_of_more(watcher);
+        }
+    }
+}
+
+/// Calls a child watcher back for each further child, or state, that was found together with the
+/// first: the system tells of each only once.
+fn tell_of_more(watcher: &Bound<'_, Watcher>) {
+    if let Kind::Child(child) = &watcher.get().kind {
+        while child.next() {
+            Watcher::call_back(watcher, events::CHILD);
         }
     }
 }
@@ -91,7 +102,11 @@ pub fn call_pending(py: Python<'_>, event_loop: &EventLoop) {
 /// Takes back what was to be called.
 pub fn forget(pending: Vec<Pending>) {
     for one in &pending {
-        one.0.get().pending.set(None);
+        let watcher = one.0.get();
+        watcher.pending.set(None);
+        if let Kind::Child(child) = &watcher.kind {
+            child.forget();
+        }
     }
 }
 
@@ -121,8 +136,10 @@ pub fn loop_ended(object: &Bound<'_, PyAny>) {
     let this = as_watcher(object).get();
     this.active.set(Active::No);
     this.pending.set(None);
-    if let Kind::Stat(state) = &this.kind {
-        state.hint.replace(None);
+    match &this.kind {
+        Kind::Stat(state) => drop(state.hint.replace(None)),
+        Kind::Child(child) => child.forget(),
+        _ => {}
     }
 }
 
