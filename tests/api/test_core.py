@@ -151,7 +151,6 @@ def test_the_error_handler_is_told(loop, capfd):
 
 @ours_only
 def test_a_destroyed_loop_says_so(loop):
-    timer = loop.timer(1)
     loop.destroy()
     loop.destroy()
     assert not loop.default
@@ -176,8 +175,6 @@ def test_a_destroyed_loop_says_so(loop):
             use()
     assert loop.reinit() is None
     assert loop.fileno() is None
-    timer.stop()
-    timer.close()
 
 
 def test_flags_choose_the_backend():

@@ -228,6 +228,7 @@ def test_a_destroyed_loop_starts_no_watchers(loop):
     assert not timer.active
     assert not idle.active
     timer.stop()
+    timer.close()
     with pytest.raises(ValueError, match="operation on destroyed loop"):
         timer.start(print)
 
