@@ -28,6 +28,8 @@ pub struct EventLoop {
     thread: *const Thread,
     /// The hub that runs it: borrowed, null if there is none.
     pub(super) hub: Cell<*mut HubObject>,
+    /// A hub has left it for the next one.
+    pub(super) left_by_hub: Cell<bool>,
     backend: &'static str,
     pub(super) ready: UnsafeCell<ReadyQueue>,
     pub(super) reactor: UnsafeCell<Reactor<Source>>,
@@ -109,6 +111,7 @@ impl EventLoop {
         let this = Box::new(Self {
             thread,
             hub: Cell::new(ptr::null_mut()),
+            left_by_hub: Cell::new(false),
             backend: reactor.backend(),
             ready: UnsafeCell::new(ReadyQueue::new()),
             inbox: Arc::new(Inbox::new(reactor.waker())),
@@ -371,6 +374,23 @@ impl EventLoop {
             }
         }
         any
+    }
+
+    /// The loop that a thread's hub has left behind for its next one, if there is one.
+    #[cold]
+    pub fn without_hub(thread: &Thread) -> Option<&Self> {
+        let loops = lock_loops().clone();
+        // SAFETY: a loop takes itself out before it is freed, which needs the GIL. That of a hub is
+        // kept by the thread.
+        let mut loops = loops
+            .into_iter()
+            .map(|address| unsafe { &*ptr::with_exposed_provenance::<Self>(address) });
+        loops.find(|this| {
+            ptr::eq(this.thread, thread)
+                && this.left_by_hub.get()
+                && !this.closed.get()
+                && this.hub.get().is_null()
+        })
     }
 
     /// After `fork`, in the child: makes the reactor's descriptors anew.

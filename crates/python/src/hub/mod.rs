@@ -233,7 +233,8 @@ impl HubObject {
         if with_loop {
             self.destroy();
         } else {
-            self.discard_ready();
+            // What is ready is for the next hub to run.
+            self.left_by_hub.set(true);
         }
         self.leave_loop();
         self.unpin();

@@ -24,6 +24,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use std::cell::Cell;
+use std::ptr;
 use std::time::Duration;
 
 /// How often the wake-up descriptor for signals is looked after (ns).
@@ -63,10 +64,29 @@ impl HubObject {
         loop {
             self.run_ready(py, thread, &self.destroyed);
             if self.destroyed.get() {
-                return (thread.main_owned(), Payload::none());
+                return (self.successor(thread, here), Payload::none());
             }
             if !self.poll(py, thread, false) {
                 self.out_of_work(py, thread);
+            }
+        }
+    }
+
+    /// Who goes on where this hub ends: an owned reference. It ends when one of its greenlets does. If
+    /// its loop has been left to another hub, that is in its place from then on.
+    fn successor(&self, thread: &Thread, here: &PyGreenlet) -> *mut PyGreenlet {
+        // SAFETY: owned by the thread's record; references are taken before others are given away.
+        unsafe {
+            match thread.hub.get().as_ref() {
+                Some(hub) if !self.is_closed() && !ptr::eq(hub, self) && !hub.destroyed.get() => {
+                    let hub = hub.greenlet().as_greenlet();
+                    ffi::Py_INCREF(hub.cast());
+                    let parent = here.parent.replace(hub);
+                    thread.leave_over(parent.cast());
+                    ffi::Py_INCREF(hub.cast());
+                    hub
+                }
+                _ => thread.main_owned(),
             }
         }
     }

@@ -11,6 +11,7 @@
 //! A parked greenlet that is thrown into while a wake-up is under way is told both: the waiting
 //! function then gives back what the wake-up brought (a permit, an item), see `Woken::notified`.
 
+use super::event_loop::EventLoop;
 use super::queue::Entry;
 use super::{HubObject, Source, reactor_error};
 use crate::exceptions;
@@ -144,36 +145,38 @@ impl Drop for Ticket {
 
 #[inline]
 fn wake_numbered(greenlet: &PyGreenlet, number: u32, reason: Reason) -> bool {
-    let Some((thread, hub)) = become_woken(greenlet, number, reason) else { return false };
+    let Some((thread, event_loop)) = become_woken(greenlet, number, reason) else { return false };
     // SAFETY: a live greenlet; the entry owns the reference.
     unsafe { ffi::Py_INCREF(greenlet.as_ptr()) };
-    hub.push(thread, Entry::Resume { greenlet: greenlet.as_greenlet(), number });
+    event_loop.push(thread, Entry::Resume { greenlet: greenlet.as_greenlet(), number });
     true
 }
 
-/// Notes that a wait is over; returns the thread and hub where the greenlet is to be made ready.
+/// Notes that a wait is over; returns the thread and loop where the greenlet is to be made ready.
 /// None if there is no such wait any more.
 #[inline]
 fn become_woken(
     greenlet: &PyGreenlet,
     number: u32,
     reason: Reason,
-) -> Option<(&Thread, &HubObject)> {
+) -> Option<(&Thread, &EventLoop)> {
     let wait = &greenlet.wait;
     if wait.number.get() != number || wait.phase.get() != Phase::Parked {
         return None;
     }
-    // SAFETY: a greenlet that is parked has a thread, which has a hub until it ends.
-    let (thread, hub) = unsafe {
-        let thread = &*greenlet.thread.get();
-        (thread, thread.hub.get().as_ref()?)
-    };
+    // SAFETY: a greenlet that is parked has a thread.
+    let thread = unsafe { &*greenlet.thread.get() };
     if thread.has_ended() {
         return None;
     }
+    // SAFETY: owned by the thread's record.
+    let event_loop = match unsafe { thread.hub.get().as_ref() } {
+        Some(hub) => &**hub,
+        None => EventLoop::without_hub(thread)?,
+    };
     wait.phase.set(Phase::Woken);
     wait.reason.set(reason);
-    Some((thread, hub))
+    Some((thread, event_loop))
 }
 
 /// Greenlets that wait on one object, first come first served. The links are in the greenlets:
@@ -307,7 +310,9 @@ impl WaitList {
             self.unlink(greenlet);
             let number = greenlet.wait.number.get();
             match become_woken(greenlet, number, Reason::Notified) {
-                Some((_, hub)) => hub.push_next(Entry::Resume { greenlet: first, number }),
+                Some((_, event_loop)) => {
+                    event_loop.push_next(Entry::Resume { greenlet: first, number })
+                }
                 None => ffi::Py_DECREF(first.cast()),
             }
         }
