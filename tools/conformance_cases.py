@@ -226,7 +226,8 @@ def on_peer(peer: Peer) -> Run:
 def on_greenloop(peer: Peer) -> Run:
     environment = {
         **plain_environment(),
-        "PYTHONPATH": str(RUNNERS / peer.name),
+        "PYTHONPATH": str(RUNNERS / "start_up"),
+        "CONFORMANCE_PEER": peer.name,
         "CONFORMANCE_TESTS": str(peer.work / "tests-only"),
         "GREENLOOP_DROPIN": "1",
     }

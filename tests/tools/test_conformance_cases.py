@@ -45,7 +45,7 @@ def package(tmp_path: Path) -> Path:
 def at(tool: Any, directory: Path, time_limit: float = 60) -> Any:
     """A peer whose reports are written there."""
 
-    class Here(tool.Peer):  # type: ignore[misc,name-defined]
+    class Here(tool.Peer):  # type: ignore[misc]
         work = directory
 
     return Here("greenlet", "1.2", time_limit=time_limit)
@@ -244,7 +244,7 @@ def test_cases_of_gevent(tool: Any, tmp_path: Path) -> None:
     (tests / "test__good.py").write_text("assert __name__ == '__main__'\n")
     (tests / "test__bad.py").write_text("raise SystemExit('no')\n")
 
-    class Here(tool.Peer):  # type: ignore[misc,name-defined]
+    class Here(tool.Peer):  # type: ignore[misc]
         work = tmp_path
 
     runs = tool.Run("it", Here("gevent", "1.2"), {**os.environ, "PYTHONPATH": str(tmp_path)})

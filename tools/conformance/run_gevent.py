@@ -55,7 +55,7 @@ class Program:
 def main() -> None:
     module, report = sys.argv[1:]
     program = Program(module, Path(report))
-    unittest.main = program.main
+    vars(unittest)["main"] = program.main
     # As for a module that is run by `python -m`.
     sys.path[0] = ""
     sys.argv[1:] = []

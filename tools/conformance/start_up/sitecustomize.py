@@ -1,0 +1,14 @@
+"""Start-up of every process that runs a peer's tests on greenloop, the tests' children included.
+
+The drop-in has put greenloop in the peer's place by now. The tests, and what is for them only, are
+modules of the peer's package: this lets `greenlet.tests`, or `gevent.tests` and `gevent.testing`,
+be found, in a directory that has nothing else of the peer.
+"""
+
+import importlib
+import os
+
+name = os.environ["CONFORMANCE_PEER"]
+package = importlib.import_module(name)
+assert package.__name__.startswith("greenloop"), f"the drop-in is not in place: {package!r}"
+vars(package).setdefault("__path__", []).append(os.environ["CONFORMANCE_TESTS"])
