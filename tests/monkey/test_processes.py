@@ -256,3 +256,23 @@ def test_connections_between_processes_block_one_greenlet(
     if late:
         script = "\n    import multiprocessing.connection" + script
     assert run_script(script, method).check_quiet() == "300000\nend\n"
+
+
+def test_waiting_for_a_child_without_a_limit(run_script: Any) -> None:
+    script = """
+        from gevent import monkey; monkey.patch_all()
+        import gevent, subprocess, sys
+
+        code = "import sys; sys.stdin.read(); sys.exit(3)"
+        children = [
+            subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE)
+            for _ in range(3)
+        ]
+        waiters = [gevent.spawn(child.wait) for child in children]
+        gevent.sleep(0.01)
+        assert not any(map(gevent.Greenlet.ready, waiters))
+        for child in children:
+            child.stdin.close()
+        print([waiter.get() for waiter in waiters])
+        """
+    assert run_script(script).check_quiet() == "[3, 3, 3]\n"

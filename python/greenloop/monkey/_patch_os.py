@@ -9,11 +9,11 @@ from greenloop.monkey._items import patch_module
 
 
 def patch_os() -> None:
-    """Replace `os.fork` and `os.forkpty` by those of `greenloop.os`.
+    """Replace `os.fork`, `os.forkpty` and `os.waitpid` by those of `greenloop.os`.
 
-    Forking works without this as well. `os.waitpid` blocks the native thread.
+    Forking works without this as well.
     """
-    patch_module(stdlib_os, green_os, ["fork", "forkpty"])
+    patch_module(stdlib_os, green_os)
 
 
 def patch_signal() -> None:
@@ -21,11 +21,8 @@ def patch_signal() -> None:
 
 
 def patch_subprocess() -> None:
-    """Do nothing: `subprocess` is built from what other functions here replace.
-
-    `Popen.communicate` and waiting with a timeout let other greenlets run; `Popen.wait` without
-    one blocks the native thread until the child ends.
-    """
+    """Do nothing: `subprocess` is built from what other functions here replace: `os.waitpid`,
+    `selectors`, `threading` and `time`."""
 
 
 def patch_builtins() -> None:
