@@ -1,4 +1,4 @@
-"""`time.sleep` for greenlets. (As gevent.time.)"""
+"""The standard library's `time`, with a `sleep` for greenlets. (As gevent.time.)"""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ _native_sleep = _time.sleep
 
 # The longest time that the standard function counts: 64-bit nanoseconds.
 _MAX_SECONDS = 2**63 / 1e9
+
+
+def __getattr__(name: str) -> Any:
+    """Everything else is as in the standard library's module."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_time, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *dir(_time)})
 
 
 def _number(seconds: Any) -> float:

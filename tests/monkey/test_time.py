@@ -101,3 +101,15 @@ def test_sleep_can_be_pickled(run_script: Any) -> None:
         assert pickle.loads(pickle.dumps(time.sleep)) is time.sleep
         """
     run_script(script).check_quiet()
+
+
+def test_the_module_has_what_the_standard_one_has() -> None:
+    import time
+
+    import gevent.time
+
+    assert gevent.time.perf_counter is time.perf_counter
+    assert gevent.time.sleep is not time.sleep
+    assert {name for name in dir(time) if not name.startswith("_")} <= set(dir(gevent.time))
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = gevent.time.nothing_of_the_kind
