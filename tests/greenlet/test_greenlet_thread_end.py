@@ -296,9 +296,10 @@ THREAD = """
 
 
 def without_closing_errors(stderr: str) -> list[str]:
-    """Lines other than what CPython 3.15 writes when a generator is dropped that was running in a
-    greenlet which is no more: as for one in a native thread, that it cannot be closed."""
-    if sys.version_info < (3, 15):
+    """Lines other than what CPython 3.14 and later write when a generator is dropped that was
+    running in a greenlet which is no more: as for one in a native thread, that it cannot be
+    closed."""
+    if sys.version_info < (3, 14):
         return stderr.splitlines()
     pairs = re.compile(
         r"Exception ignored while closing generator <generator object generator at 0x\w+>:\n"
