@@ -96,7 +96,6 @@ def test_the_shape_of_the_lines():
         gevent.joinall([one.value, two.value])
         return mine, one, two
 
-    hub = gevent.get_hub()
     g = gevent.spawn(parent)
     str(g)
     g.join()
@@ -104,8 +103,8 @@ def test_the_shape_of_the_lines():
     for g_ in (g, one, two, one.value, two.value):
         str(g_)
     lines = lines_of(subtree(g))
-    hub_line = re.sub("0x[0-9a-f]+", "X", repr(hub))
-    fixed = [line.replace(hub_line, "<HUB>") for line in lines]
+    # What the hub's text says of its threads may change at any time.
+    fixed = [re.sub("<Hub .* thread_ident=X>", "<HUB>", line) for line in lines]
     fixed = [re.sub(r'"Greenlet-\d+" ', "", line) for line in fixed]
     assert fixed[0].startswith("<Greenlet at X: ")
     assert "; finished with value (<" in fixed[0]
