@@ -170,6 +170,15 @@ impl<P> Arena<P> {
         node.item
     }
 
+    /// The handles of all entries that a question is answered with yes for.
+    pub(crate) fn handles(&self, mut wanted: impl FnMut(&P) -> bool) -> Vec<Handle> {
+        self.nodes
+            .iter()
+            .filter(|(_, node)| wanted(&node.item))
+            .map(|(index, node)| Handle { serial: node.serial, index: index as u32 })
+            .collect()
+    }
+
     /// Removes everything. Lists that pointed here must be dropped by the caller.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = P> + '_ {
         self.nodes.drain().map(|node| node.item)

@@ -8,14 +8,23 @@
 //! edge that no poll has consumed, and the next poll reports it. If the registration is made (or
 //! changed from level back to edge) after it, then making or changing it reports present
 //! readiness. Either way the wait fires. Reports that find no waiter can therefore be dropped:
-//! whoever comes later tries the call first and sees the readiness there. A short count is not
-//! `EAGAIN`: a caller that got one must try again before it waits.
+//! whoever comes later tries the call first and sees the readiness there.
+//!
+//! A short count is not `EAGAIN`: a caller that got one must try again before it waits. There is one
+//! exception, which saves servers that answer and read on a system call for each message. A read of
+//! a byte stream that gets less than it asked for has found the stream empty at that moment. What
+//! comes afterwards is an edge, so until one is reported a wait loses nothing ([`note_exhausted`]):
+//! not even after other polls, for example while a server does something else for its client.
+//! Unless what follows the bytes was there by then and has been reported with them: the end of the
+//! stream or an error, or bytes behind urgent ones, at which reads stop. Reports say so, and short
+//! reads mean nothing for a descriptor with such a report.
 //!
 //! A wait without an owner has tried nothing, which is why it gets level triggering.
 //!
 //! How registrations are chosen and kept true is in [`registration`].
 //!
 //! [`wait`]: Descriptors::wait
+//! [`note_exhausted`]: Descriptors::note_exhausted
 
 use std::io;
 use std::mem;
@@ -166,6 +175,24 @@ impl<T> Descriptors<T> {
         Ok(WaitKey(handle))
     }
 
+    /// Notes that the owner has read less than it asked for from a byte stream.
+    #[inline]
+    pub(crate) fn note_exhausted(&mut self, fd: RawFd, owner: u64) {
+        if self.table.get(fd).is_some_and(|slot| {
+            slot.owner == owner && slot.state == State::Registered(Mode::Edge) && !slot.is_unusual
+        }) {
+            self.table.slot(fd).is_exhausted = true;
+        }
+    }
+
+    /// Whether the owner may wait without another try. See [`Self::note_exhausted`].
+    #[inline]
+    pub(crate) fn is_exhausted(&self, fd: RawFd, owner: u64) -> bool {
+        self.table.get(fd).is_some_and(|slot| {
+            slot.is_exhausted && slot.owner == owner && slot.state == State::Registered(Mode::Edge)
+        })
+    }
+
     pub(crate) fn cancel(&mut self, WaitKey(handle): WaitKey) -> Option<T> {
         let fd = self.waits.get(handle)?.fd;
         let wait = self.remove_wait(handle.index);
@@ -173,6 +200,12 @@ impl<T> Descriptors<T> {
             self.settle(fd, false);
         }
         Some(wait.data)
+    }
+
+    /// Cancels the waits whose payloads are `unwanted`.
+    pub(crate) fn cancel_if(&mut self, mut unwanted: impl FnMut(&T) -> bool, out: &mut Vec<T>) {
+        let waits = self.waits.handles(|wait| unwanted(&wait.data));
+        out.extend(waits.into_iter().filter_map(|handle| self.cancel(WaitKey(handle))));
     }
 
     pub(crate) fn watch(&mut self, fd: RawFd, interest: Interest, data: T) -> io::Result<WatchKey> {
@@ -305,6 +338,9 @@ impl<T> Descriptors<T> {
         }
         let state = slot.state;
         let wanted = slot.wanted();
+        let slot = self.table.slot(fd);
+        slot.is_exhausted = false;
+        slot.is_unusual |= event.ready.is_unusual();
         self.fire(fd, event.ready, fired);
         if let State::Registered(Mode::Level(present)) = state {
             let reported = event.ready.interest().and(present);

@@ -65,6 +65,11 @@ pub(crate) struct Slot {
     watching: Tally,
     /// Waits without an owner: they have not tried the call first, so need level semantics.
     ownerless: u32,
+    /// The owner has read all there was, and nothing was reported since then.
+    pub(crate) is_exhausted: bool,
+    /// A report has told of the end of the stream, of urgent data or of an error: a short read
+    /// does not mean any more that nothing is left.
+    pub(crate) is_unusual: bool,
 }
 
 impl Slot {
@@ -77,11 +82,23 @@ impl Slot {
         waiting: Tally { readers: 0, writers: 0 },
         watching: Tally { readers: 0, writers: 0 },
         ownerless: 0,
+        is_exhausted: false,
+        is_unusual: false,
     };
 
     /// Drops owner and users. The stamp stays: it outlives them in reports.
     pub(crate) fn clear(&mut self) {
         *self = Slot { stamp: self.stamp, ..Slot::EMPTY };
+    }
+
+    /// Sets the owner, when a registration has been made or renewed. It reports what is so now:
+    /// what was reported to another owner is forgotten.
+    pub(crate) fn own(&mut self, owner: u64) {
+        if owner != self.owner {
+            self.owner = owner;
+            self.is_exhausted = false;
+            self.is_unusual = false;
+        }
     }
 
     /// Counts a wait that has joined `waits`.

@@ -9,7 +9,8 @@
 //! * **Try first, then wait.** A socket object tries its nonblocking call, and on `EAGAIN` leaves
 //!   a one-shot wait under its owner number ([`Reactor::wait_fd`]), with no poll in between. Its
 //!   descriptor is registered once, edge-triggered for both directions, and kept, so that a wait
-//!   costs no system call. Why no edge is lost is argued in the module `descriptors`.
+//!   costs no system call. Why no edge is lost is argued in the module `descriptors`. Who has just
+//!   found a byte stream empty by a short read need not try ([`Reactor::note_exhausted`]).
 //! * **Forget, then close.** [`Reactor::forget_fd`] comes before `close`.
 //! * **Keys outlive what they name.** Every key is given once. One whose object has fired or was
 //!   removed is refused with `None`, so a batch of fired things can be worked off while their

@@ -152,6 +152,22 @@ impl<T> Reactor<T> {
         self.descriptors.wait(fd, owner, interest, data)
     }
 
+    /// Notes that `owner` has read from a byte stream that ends where it ends (TCP), and got fewer
+    /// bytes than it asked for, though some: it has found the stream empty. Does nothing if `fd` is
+    /// not registered for that owner.
+    #[inline]
+    pub fn note_exhausted(&mut self, fd: RawFd, owner: u64) {
+        self.descriptors.note_exhausted(fd, owner);
+    }
+
+    /// Whether `owner` may wait to read ([`wait_fd`](Self::wait_fd)) without trying first: nothing
+    /// can be there since [`note_exhausted`](Self::note_exhausted) that a later poll would not
+    /// report.
+    #[inline]
+    pub fn is_exhausted(&self, fd: RawFd, owner: u64) -> bool {
+        self.descriptors.is_exhausted(fd, owner)
+    }
+
     /// Ends a wait that has not fired, giving back its payload.
     #[inline]
     pub fn wait_cancel(&mut self, key: WaitKey) -> Option<T> {
@@ -316,9 +332,7 @@ impl<T> Reactor<T> {
         }
         let result = self.descriptors.poll(timeout, fired);
         let byte = result.as_ref().is_ok_and(|outcome| outcome.woken);
-        if byte {
-            self.waker.drain();
-        }
+        let signalled = byte && self.waker.drain();
         let woken = self.waker.get_up() || byte;
         self.update_now();
         let outcome = match result {
@@ -348,7 +362,7 @@ impl<T> Reactor<T> {
         while let Some((key, data)) = self.timers.pop_expired(self.now) {
             fired.push(Fired::Timer { key, data });
         }
-        Ok(Polled { interrupted: outcome.interrupted })
+        Ok(Polled { interrupted: outcome.interrupted, signalled })
     }
 
     /// The poller's timeout in nanoseconds.
@@ -399,6 +413,13 @@ impl<T> Reactor<T> {
         self.descriptors.rebuild()?;
         self.children.forked(&mut self.descriptors, &mut self.signals);
         self.periodics.reinit_after_fork(&mut self.descriptors)
+    }
+
+    /// Removes the timers and waits whose payloads are `unwanted`, appending these to `out` in no
+    /// particular order. Watches, signals, children and periodic timers stay.
+    pub fn remove_if(&mut self, mut unwanted: impl FnMut(&T) -> bool, out: &mut Vec<T>) {
+        self.timers.remove_if(&mut unwanted, out);
+        self.descriptors.cancel_if(&mut unwanted, out);
     }
 
     /// Removes everything, appending the payloads to `out` in no particular order.

@@ -86,6 +86,15 @@ impl<T> Timers<T> {
         Some((key, self.remove_at(0)))
     }
 
+    /// Removes the timers whose payloads are `unwanted`.
+    pub(crate) fn remove_if(&mut self, mut unwanted: impl FnMut(&T) -> bool, out: &mut Vec<T>) {
+        let slots: Vec<usize> =
+            self.slots.iter().filter(|(_, slot)| unwanted(&slot.data)).map(|(at, _)| at).collect();
+        for slot in slots {
+            out.push(self.remove_at(self.slots[slot].position as usize));
+        }
+    }
+
     /// Removes everything.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.heap.clear();

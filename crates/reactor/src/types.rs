@@ -46,6 +46,7 @@ const WRITE: u8 = 2;
 const ERROR: u8 = 4;
 const HANGUP: u8 = 8;
 const INVALID: u8 = 16;
+const UNUSUAL: u8 = 32;
 
 /// A set of directions to wait for.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Default)]
@@ -117,6 +118,8 @@ impl Ready {
     pub(crate) const BOTH: Ready = Ready(READ | WRITE);
     /// What a wait gets whose descriptor is gone.
     pub(crate) const GONE: Ready = Ready(READ | WRITE | ERROR);
+    /// The other side has finished sending, or urgent data has come. Never shown to callers.
+    pub(crate) const UNUSUAL: Ready = Ready(UNUSUAL);
     /// poll(2) found that the number is no open descriptor. Never shown to callers.
     pub(crate) const CLOSED: Ready = Ready(READ | WRITE | ERROR | INVALID);
 
@@ -160,6 +163,18 @@ impl Ready {
     #[inline]
     pub const fn hangup(self) -> bool {
         self.0 & HANGUP != 0
+    }
+
+    #[inline]
+    pub(crate) const fn and(self, other: Ready) -> Ready {
+        Ready(self.0 | other.0)
+    }
+
+    /// Whether something else than bytes may be found by reading, once these are used up or
+    /// between them: the end, an error, urgent data.
+    #[inline]
+    pub(crate) const fn is_unusual(self) -> bool {
+        self.0 & (UNUSUAL | ERROR | HANGUP) != 0
     }
 
     #[inline]
@@ -291,6 +306,8 @@ pub enum Fired<T> {
 pub struct Polled {
     /// A signal handler ran on this thread while it was waiting, which ended the wait.
     pub interrupted: bool,
+    /// Somebody's signal handler has written to [`Waker::raw_fd`](crate::Waker::raw_fd).
+    pub signalled: bool,
 }
 
 #[cfg(test)]

@@ -123,15 +123,19 @@ impl Waker {
             && self.pipe.state.swap(AWAKE, Ordering::AcqRel) == WOKEN
     }
 
-    /// Empties the pipe.
-    pub(crate) fn drain(&self) {
+    /// Empties the pipe. Whether somebody else's bytes were in it: the numbers of signals, which are
+    /// never zero.
+    pub(crate) fn drain(&self) -> bool {
         let mut buffer = [0; 512];
+        let mut foreign = false;
         // A short read has emptied the pipe; after a full one more may be waiting.
         while let Ok(count) = retry_on_intr(|| read(&self.pipe.reader, &mut buffer)) {
+            foreign |= buffer[..count].iter().any(|&byte| byte != 0);
             if count < buffer.len() {
                 break;
             }
         }
+        foreign
     }
 
     /// In a forked child: a pipe of our own in place of the one shared with the parent, under the
@@ -216,6 +220,19 @@ mod tests {
         assert!(waker.fall_asleep());
         waker.wake();
         assert_eq!(bytes_waiting(&waker), 1);
+    }
+
+    #[test]
+    fn what_others_have_written_is_told_from_wake_ups() {
+        let waker = Waker::new().unwrap();
+        assert!(waker.fall_asleep());
+        waker.wake();
+        assert!(!waker.drain());
+        assert!(waker.get_up() && waker.fall_asleep());
+        waker.wake();
+        assert_eq!(write(&waker.pipe.writer, &[15]), Ok(1));
+        assert!(waker.drain());
+        assert!(!waker.drain(), "told once");
     }
 
     #[test]

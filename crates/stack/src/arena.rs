@@ -54,11 +54,11 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// 64 slots of 8 MiB: address space, not memory. The size is that of a usual main thread, so
+    /// 256 slots of 8 MiB: address space, not memory. The size is that of a usual main thread, so
     /// code that recurses in C goes as deep in a coroutine as outside.
     fn default() -> Self {
         let stack_size = 8 << 20;
-        Self { stack_size, least_stack_size: stack_size, data_size: 64 << 10, slots: 64 }
+        Self { stack_size, least_stack_size: stack_size, data_size: 64 << 10, slots: 256 }
     }
 }
 
@@ -519,6 +519,9 @@ impl<H: Hooks> Arena<H> {
             }
             return Ok(false);
         }
+        // The copy has often left the caches: it comes while the occupant is copied (170 ns for 210 a
+        // switch and back with 100,000 coroutines resumed in turn).
+        arch::prefetch(co.copy.get(), co.copied_bytes());
         // SAFETY: the slot's occupant, if any, is not running, so it is suspended.
         unsafe {
             self.evict(index as usize);

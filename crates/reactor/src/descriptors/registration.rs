@@ -69,7 +69,7 @@ impl<T> Descriptors<T> {
             }
             State::Registered(_) if !is_successor => match self.modify(fd, mode) {
                 Ok(()) => {
-                    self.table.slot(fd).owner = new_owner;
+                    self.table.slot(fd).own(new_owner);
                     return Ok(());
                 }
                 Err(error) if is_not_registered(&error) => {
@@ -103,7 +103,7 @@ impl<T> Descriptors<T> {
         let mode = target.expect("somebody wants something");
         match self.add(fd, mode) {
             Ok(()) => {
-                self.table.slot(fd).owner = new_owner;
+                self.table.slot(fd).own(new_owner);
                 Ok(())
             }
             Err(error) => {

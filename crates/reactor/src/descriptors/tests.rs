@@ -2,6 +2,8 @@
 //! outside, in `tests/`.
 
 use std::cell::Cell;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -189,4 +191,97 @@ fn a_registration_out_of_reach_costs_one_rebuild() {
     bench.wait(&idle, 2, READ);
     assert_eq!(bench.calls(), ADD);
     drop(duplicate);
+}
+
+/// Both ends of a TCP connection.
+fn connection() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0.into(), there)
+}
+
+/// Has the owner 1 wait for bytes and read them.
+fn receive(bench: &mut Bench, here: &OwnedFd, mut there: &TcpStream) {
+    bench.wait(here, 1, READ);
+    there.write_all(b"bytes").unwrap();
+    while bench.poll() == 0 {}
+    assert_eq!(rustix::io::read(here, &mut [0; 64]), Ok(5));
+}
+
+#[test]
+fn a_short_read_shows_that_nothing_is_left_until_something_is_reported() {
+    let mut bench = Bench::new();
+    let (here, mut there) = connection();
+    let fd = here.as_raw_fd();
+    bench.descriptors.note_exhausted(fd, 1);
+    assert!(!bench.descriptors.is_exhausted(fd, 1), "not registered: nothing would be reported");
+    receive(&mut bench, &here, &there);
+    assert!(!bench.descriptors.is_exhausted(fd, 1));
+    bench.descriptors.note_exhausted(fd, 2);
+    assert!(!bench.descriptors.is_exhausted(fd, 2), "somebody else's registration");
+    bench.descriptors.note_exhausted(fd, 1);
+    assert!(bench.descriptors.is_exhausted(fd, 1));
+    assert_eq!(bench.poll(), 0);
+    assert!(bench.descriptors.is_exhausted(fd, 1), "a poll that reports nothing of it");
+    there.write_all(b"more").unwrap();
+    assert!(bench.descriptors.is_exhausted(fd, 1), "it will be reported");
+    bench.wait(&here, 1, READ);
+    while bench.poll() == 0 {}
+    assert!(!bench.descriptors.is_exhausted(fd, 1));
+    assert_eq!(bench.calls(), ADD);
+}
+
+#[test]
+fn a_report_that_nobody_waits_for_ends_what_a_short_read_has_shown() {
+    let mut bench = Bench::new();
+    let (here, mut there) = connection();
+    receive(&mut bench, &here, &there);
+    bench.descriptors.note_exhausted(here.as_raw_fd(), 1);
+    there.write_all(b"more").unwrap();
+    bench.poll();
+    assert!(!bench.descriptors.is_exhausted(here.as_raw_fd(), 1));
+}
+
+#[test]
+fn a_short_read_shows_nothing_once_the_end_or_urgent_data_were_reported() {
+    let end = |there: &TcpStream| there.shutdown(std::net::Shutdown::Write).unwrap();
+    let urge = |there: &TcpStream| {
+        rustix::net::send(there, b"u", rustix::net::SendFlags::OOB).unwrap();
+    };
+    for unusual in [&end as &dyn Fn(&TcpStream), &urge] {
+        let mut bench = Bench::new();
+        let (here, there) = connection();
+        let fd = here.as_raw_fd();
+        receive(&mut bench, &here, &there);
+        bench.descriptors.note_exhausted(fd, 1);
+        unusual(&there);
+        assert!(bench.descriptors.is_exhausted(fd, 1), "it will be reported");
+        while !bench.descriptors.table.get(fd).unwrap().is_unusual {
+            bench.poll();
+        }
+        bench.descriptors.note_exhausted(fd, 1);
+        assert!(!bench.descriptors.is_exhausted(fd, 1));
+        // Another owner of the same file has it reported again.
+        bench.wait(&here, 2, WRITE);
+        bench.descriptors.note_exhausted(fd, 2);
+        assert!(bench.descriptors.is_exhausted(fd, 2));
+        bench.poll();
+        bench.descriptors.note_exhausted(fd, 2);
+        assert!(!bench.descriptors.is_exhausted(fd, 2));
+    }
+}
+
+#[test]
+fn a_short_read_shows_nothing_while_the_registration_is_level_triggered() {
+    let mut bench = Bench::new();
+    let (here, there) = connection();
+    let fd = here.as_raw_fd();
+    receive(&mut bench, &here, &there);
+    bench.descriptors.note_exhausted(fd, 1);
+    let watch = bench.watch(&here, READ);
+    assert!(!bench.descriptors.is_exhausted(fd, 1));
+    bench.descriptors.note_exhausted(fd, 1);
+    bench.descriptors.unwatch(watch);
+    bench.poll();
+    assert!(!bench.descriptors.is_exhausted(fd, 1));
 }

@@ -63,9 +63,12 @@ impl Epoll {
     }
 }
 
+/// The other side has finished sending; urgent data has come.
+const UNUSUAL: EventFlags = EventFlags::RDHUP.union(EventFlags::PRI);
+
 fn flags(mode: Mode) -> EventFlags {
     match mode {
-        Mode::Edge => EventFlags::IN | EventFlags::OUT | EventFlags::ET,
+        Mode::Edge => EventFlags::IN | EventFlags::OUT | UNUSUAL | EventFlags::ET,
         Mode::Level(interest) => {
             let mut flags = EventFlags::empty();
             flags.set(EventFlags::IN, interest.contains(Interest::READABLE));
@@ -124,15 +127,16 @@ impl Poller for Epoll {
         self.wait_into_buffer(timeout)?;
         events.extend(self.buffer.iter().map(|event| {
             let flags = event.flags;
-            Event {
-                token: event.data.u64(),
-                ready: Ready::new(
-                    flags.contains(EventFlags::IN),
-                    flags.contains(EventFlags::OUT),
-                    flags.contains(EventFlags::ERR),
-                    flags.contains(EventFlags::HUP),
-                ),
+            let mut ready = Ready::new(
+                flags.contains(EventFlags::IN),
+                flags.contains(EventFlags::OUT),
+                flags.contains(EventFlags::ERR),
+                flags.contains(EventFlags::HUP),
+            );
+            if flags.intersects(UNUSUAL) {
+                ready = ready.and(Ready::UNUSUAL);
             }
+            Event { token: event.data.u64(), ready }
         }));
         Ok(())
     }

@@ -33,7 +33,9 @@
 //! * **Level mode** reports a direction in every wait for as long as it is ready. An error or a
 //!   hang-up is reported whatever the interest. With an empty interest nothing is reported.
 //! * **Edge mode** reports both directions, each time one becomes ready, *and* reports what is
-//!   ready at the time of an `add` or `modify`. A backend that cannot do this says so in
+//!   ready at the time of an `add` or `modify`. It also reports, each time together with all that
+//!   is ready then, that the other side has finished sending and that urgent data has come
+//!   ([`Ready::UNUSUAL`](crate::types::Ready::UNUSUAL)). A backend that cannot do this says so in
 //!   [`edge_triggered`]; it then gets exact level interests, changed before every wait that needs
 //!   it, so [`modify`] must be cheap there (no system call).
 //! * **Tokens** come back as given. A report that was already under way when its registration was

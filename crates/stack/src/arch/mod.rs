@@ -1,12 +1,13 @@
 //! The context switch, one file per architecture.
 //!
-//! Each file gives two functions:
+//! Each file gives three functions:
 //!
 //! * `switch(save, to, arg)` stores the callee-saved registers on the running stack, its stack
 //!   pointer in `*save`, takes `to` as the stack pointer, restores the registers found there and
 //!   goes on where that stack was left. `arg` is what the resumed `switch` returns.
 //! * `prepare(top, entry)` builds, below `top`, the picture of a stack that has been left by
 //!   `switch` just before `entry`. The `arg` of the first `switch` to it is handed to `entry`.
+//! * `prefetch(start, len)` asks for memory to be brought into the caches.
 //!
 //! Both carry call frame information that holds at every instruction, so that debuggers, profilers
 //! and the unwinders of C++ and Rust find their way up a stack and stop at its bottom, wherever they
@@ -35,13 +36,17 @@ mod aarch64;
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use aarch64::prepare;
-#[cfg(target_arch = "aarch64")]
 pub use aarch64::switch;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::prepare;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use aarch64::{prefetch, prepare};
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::switch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_64::{prefetch, prepare};
+
+/// Bytes from one prefetched line to the next: a line of most processors. On those with longer ones a
+/// line is asked for twice, which does no harm.
+const CACHE_LINE: usize = 64;
 
 /// The first function to run on a fresh stack. It never returns: a coroutine ends by switching
 /// away for good.
