@@ -350,10 +350,15 @@ class CoreSetting(Setting, abstract=True):
 
 
 class Resolver(ImportableSetting, Setting):
-    desc = "The class whose instances look up host names for a hub."
+    desc = """\
+    What makes the objects that look up host names, one for each hub: a class or function, called
+    with the keyword argument hub. "thread", "native", "block", "dnspython" and "ares" mean those
+    of greenloop.resolver. Of several names, the first counts that can be imported.
+    """
     default = ("thread", "block")
     shortname_map: ClassVar[dict[str, str]] = {
         "thread": "greenloop.resolver.thread.Resolver",
+        "native": "greenloop.resolver.native.Resolver",
         "block": "greenloop.resolver.blocking.Resolver",
         "dnspython": "greenloop.resolver.dnspython.Resolver",
         "ares": "greenloop.resolver.ares.Resolver",
@@ -427,15 +432,19 @@ class LibevBackend(Setting):
     validate = staticmethod(validate_anything)
 
 
-class FileObject(Setting):
+class FileObject(ImportableSetting, Setting):
     desc = """\
-    The class of gevent.fileobject.FileObject: "posix", "thread", "block", or an object.
+    The class of greenloop.fileobject.FileObject: "posix", "thread", "block", or an object.
 
-    No effect in greenloop, which has no such module.
+    It is taken when that module is first imported.
     """
     environment_key = "GEVENT_FILE"
     default = ("posix", "thread")
-    validate = staticmethod(validate_anything)
+    shortname_map: ClassVar[dict[str, str]] = {
+        "posix": "greenloop._fileobjectposix.FileObjectPosix",
+        "thread": "greenloop._fileobjectcommon.FileObjectThread",
+        "block": "greenloop._fileobjectcommon.FileObjectBlock",
+    }
 
 
 class WatchChildren(BoolSettingMixin, Setting):
@@ -482,7 +491,7 @@ class StackSlots(CoreSetting):
     """
     name = "stack_slots"
     environment_key = "GREENLOOP_STACK_SLOTS"
-    default = 64
+    default = 256
     get_value = staticmethod(_core.get_stack_slots)
     set_value = staticmethod(_core.set_stack_slots)
 
@@ -565,14 +574,15 @@ class MonitorMemoryMaxUsage(ByteCountSettingMixin, Setting):
     environment_key = "GEVENT_MONITOR_MEMORY_MAX"
 
 
-_NO_SUCH_RESOLVER = "No effect in greenloop, which has no resolver that makes its own queries."
+_ARES = 'For the resolver "ares".'
+_OWN_QUERIES = 'For the resolvers "native", "ares" and "dnspython".'
 
 
 class ResolverNameservers(AresSettingMixin, Setting):
     desc = f"""\
     The addresses of the name servers to ask: a list, or a text with commas.
 
-    {_NO_SUCH_RESOLVER}
+    {_OWN_QUERIES}
     """
     name = "resolver_nameservers"
     _convert = Setting._convert
@@ -580,18 +590,19 @@ class ResolverNameservers(AresSettingMixin, Setting):
 
 class ResolverTimeout(FloatSettingMixin, AresSettingMixin, Setting):
     desc = f"""\
-    How many seconds a look-up may take.
+    How many seconds to wait for the first name server's answer; with "dnspython", how many a
+    look-up may take.
 
-    {_NO_SUCH_RESOLVER}
+    {_OWN_QUERIES}
     """
     name = "resolver_timeout"
 
 
 class AresFlags(AresSettingMixin, Setting):
     desc = f"""\
-    Flags for c-ares.
+    Flags of c-ares.
 
-    {_NO_SUCH_RESOLVER}
+    {_ARES}
     """
     name = "ares_flags"
     environment_key = "GEVENTARES_FLAGS"
@@ -602,7 +613,7 @@ class AresTimeout(AresSettingMixin, Setting):
     desc = f"""\
     As resolver_timeout, which is to be preferred.
 
-    {_NO_SUCH_RESOLVER}
+    {_ARES}
     """
     name = "ares_timeout"
     environment_key = "GEVENTARES_TIMEOUT"
@@ -610,9 +621,9 @@ class AresTimeout(AresSettingMixin, Setting):
 
 class AresTries(AresSettingMixin, Setting):
     desc = f"""\
-    How often c-ares asks a name server.
+    How often each name server is asked.
 
-    {_NO_SUCH_RESOLVER}
+    {_ARES}
     """
     name = "ares_tries"
     environment_key = "GEVENTARES_TRIES"
@@ -621,9 +632,9 @@ class AresTries(AresSettingMixin, Setting):
 
 class AresNdots(AresSettingMixin, Setting):
     desc = f"""\
-    How many dots make a name a full one for c-ares.
+    Names with so many dots are tried as full ones first.
 
-    {_NO_SUCH_RESOLVER}
+    {_ARES}
     """
     name = "ares_ndots"
     environment_key = "GEVENTARES_NDOTS"
@@ -632,9 +643,9 @@ class AresNdots(AresSettingMixin, Setting):
 
 class AresUDPPort(AresSettingMixin, Setting):
     desc = f"""\
-    The UDP port of name servers for c-ares.
+    The UDP port of name servers.
 
-    {_NO_SUCH_RESOLVER}
+    {_ARES}
     """
     name = "ares_udp_port"
     environment_key = "GEVENTARES_UDP_PORT"
@@ -643,9 +654,9 @@ class AresUDPPort(AresSettingMixin, Setting):
 
 class AresTCPPort(AresSettingMixin, Setting):
     desc = f"""\
-    The TCP port of name servers for c-ares.
+    The TCP port of name servers.
 
-    {_NO_SUCH_RESOLVER}
+    {_ARES}
     """
     name = "ares_tcp_port"
     environment_key = "GEVENTARES_TCP_PORT"
@@ -656,7 +667,7 @@ class AresServers(AresSettingMixin, Setting):
     desc = f"""\
     As resolver_nameservers, which is to be preferred.
 
-    {_NO_SUCH_RESOLVER}
+    {_ARES}
     """
     name = "ares_servers"
     environment_key = "GEVENTARES_SERVERS"

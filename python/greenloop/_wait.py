@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from greenloop._core import Waiter, _all_greenlets, _join_all, get_hub
+from greenloop._core import Greenlet, Waiter, _all_greenlets, _join_all, get_hub
 
 __all__ = ["iwait", "wait"]
 
@@ -37,7 +37,12 @@ class _Collector:
 
     def link(self) -> None:
         for object_, _ in list(self.expected.values()):
-            object_.rawlink(self)
+            if isinstance(object_, Greenlet) and object_.ready() and not object_.has_links():
+                # As good as a link, without what would run, and might fail, before that is called.
+                # Links that there are come first.
+                self(object_)
+            else:
+                object_.rawlink(self)
 
     def unlink(self) -> None:
         expected, self.expected = self.expected, {}

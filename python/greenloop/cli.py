@@ -1,8 +1,10 @@
-"""The `greenloop` command: run a program written for gevent on greenloop, unchanged.
+"""The `greenloop` command: run a program written for gevent on greenloop, unchanged, or serve a
+WSGI application.
 
     greenloop [--patch] script.py args...
     greenloop [--patch] -m module args...
     greenloop [--patch] -c code args...
+    greenloop serve [options] module:app
 
 `python -m greenloop` is the same command. The program sees what it would see under `python`:
 `sys.argv`, `sys.path[0]`, `__main__`, exit status and tracebacks.
@@ -29,10 +31,12 @@ USAGE = """\
 usage: greenloop [options] script.py [args...]
        greenloop [options] -m module [args...]
        greenloop [options] -c code [args...]
+       greenloop serve [options] module:app
 
 Run a Python program with `import gevent` and `import greenlet` meaning greenloop.
 The script may also be a directory or zip file holding __main__.py, or - for standard input.
-"python -m greenloop" is the same command.
+"python -m greenloop" is the same command. "greenloop serve" serves a WSGI application, see
+"greenloop serve --help"; a script of that name is run as ./serve.
 
 options:
   --patch     call gevent.monkey.patch_all() before the program starts
@@ -245,13 +249,36 @@ def _shorten_the_traceback() -> None:
     sys.excepthook = shortened
 
 
+def run(kind: str, target: str, args: Sequence[str]) -> int:
+    """Run a program as `__main__`, and return the exit status.
+
+    kind: what *target* is: "script" for a path, "module" for a name, "code" for a text.
+    args: the program's arguments.
+
+    An exception of the program, SystemExit included, is left to propagate.
+    """
+    run_target = {"script": _run_script, "module": _run_module, "code": _run_code}[kind]
+    try:
+        return run_target(target, args)
+    except SystemExit:
+        raise
+    except BaseException:
+        _shorten_the_traceback()
+        raise
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv*, `sys.argv[1:]` if None, and return the exit status.
 
     An exception of the program, SystemExit included, is left to propagate.
     """
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == "serve":
+        from greenloop import serve
+
+        return serve.main(words[1:])
     try:
-        invocation = _parse(sys.argv[1:] if argv is None else argv)
+        invocation = _parse(words)
     except _UsageError as error:
         _complain(f"{error} (see greenloop --help)")
         return 2
@@ -276,11 +303,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         from greenloop import monkey
 
         monkey.patch_all()
-    run = {"script": _run_script, "module": _run_module, "code": _run_code}[invocation.kind]
-    try:
-        return run(invocation.target, invocation.args)
-    except SystemExit:
-        raise
-    except BaseException:
-        _shorten_the_traceback()
-        raise
+    return run(invocation.kind, invocation.target, invocation.args)

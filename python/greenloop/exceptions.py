@@ -67,3 +67,38 @@ class HubDestroyed(GreenletExit):
     def __init__(self, destroy_loop: bool | None) -> None:
         super().__init__(destroy_loop)
         self.destroy_loop = destroy_loop
+
+
+class InvalidClientInput(OSError):
+    """The body of a request is malformed; raised by what reads it."""
+
+
+class WebSocketError(OSError):
+    """A WebSocket is closed, or its client breaks the protocol.
+
+    code: what it is closed with, see RFC 6455, 7.4; 1005 if the client has not said, 1006 if the
+    connection has just ended.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        # As the one argument: OSError would take two for a number and a text.
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[WebSocketError], tuple[str, int]]:
+        return type(self), (str(self), self.code)
+
+
+class InvalidClientRequest(ValueError):
+    """A client has sent a request that is malformed, or has not sent all of it in time.
+
+    status: the number to answer with. reason: what is wrong.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason

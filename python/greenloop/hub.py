@@ -20,7 +20,7 @@ from greenloop._core import (
     TrackedRawGreenlet,
     Waiter,
     _kill_soon,
-    _throw_later,
+    _throw_next,
     _throw_now,
     get_hub,
     get_hub_if_exists,
@@ -32,6 +32,7 @@ from greenloop._core import (
 from greenloop._core import greenlet as RawGreenlet  # noqa: N812 - gevent's name for it
 from greenloop._hub_local import get_loop, set_default_hub_class, set_loop
 from greenloop._ident import IdentRegistry
+from greenloop._socket_event import SocketEvent
 from greenloop._util import readproperty
 from greenloop._wait import iwait, wait
 from greenloop.exceptions import (
@@ -65,6 +66,9 @@ __all__ = [
     "spawn_raw",
     "wait",
 ]
+
+#: gevent's name for it, which programs read from here too.
+_get_hub = get_hub_if_exists
 
 
 def _new_loop(flags: Any = None, default: bool | None = None) -> Any:
@@ -212,15 +216,15 @@ class Hub(_core.Hub):
     ) -> None:
         """Raise an exception in the main greenlet of the hub's thread.
 
-        In the hub and in the main greenlet it is raised at once, from elsewhere when the main
-        greenlet's turn comes.
+        In the hub and in the main greenlet it is raised at once, from elsewhere when the running
+        greenlet gives way: the main greenlet is the next to run then.
         """
         main = self.parent
         assert main is not None
         if getcurrent() in (self, main):
             _throw_now(main, type, value, tb)
         else:
-            _throw_later(main, type, value, tb)
+            _throw_next(main, type, value, tb)
 
     def print_exception(
         self,
@@ -279,6 +283,9 @@ class Hub(_core.Hub):
 
         watcher: one that is not active, from `hub.loop`.
         """
+        if isinstance(watcher, SocketEvent):
+            watcher.wait()
+            return
         waiter = Waiter()
         watcher.start(waiter.switch)
         try:
@@ -299,7 +306,9 @@ class Hub(_core.Hub):
         error: what to raise.
         close_watcher: close the watcher as well.
         """
-        if watcher.callback is not None:
+        if isinstance(watcher, SocketEvent):
+            watcher.cancel(error)
+        elif watcher.callback is not None:
             self.loop.run_callback(self._cancel_wait, watcher, error, close_watcher)
         elif close_watcher:
             watcher.close()
@@ -323,7 +332,9 @@ class Hub(_core.Hub):
         for watcher in watchers:
             if watcher is None:
                 continue
-            if watcher.callback is None:
+            if isinstance(watcher, SocketEvent):
+                watcher.cancel(exc_kind)
+            elif watcher.callback is None:
                 watcher.close()
             else:
                 waited_for.append(watcher)

@@ -24,6 +24,12 @@ __all__ = [
     "SimpleQueue",
 ]
 
+#: What stands for a class of the standard module. (`patch_queue` replaces SimpleQueue only.)
+__implements__ = ["LifoQueue", "PriorityQueue", "Queue", "SimpleQueue"]
+__extensions__ = ["Channel", "JoinableQueue"]
+__imports__ = ["Empty", "Full"]
+(__imports__ if hasattr(_queue, "ShutDown") else __extensions__).append("ShutDown")
+
 Empty = _queue.Empty
 Full = _queue.Full
 

@@ -9,6 +9,7 @@ import errno
 import os
 import select as __select__
 from collections.abc import Iterable
+from math import isnan
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ from greenloop.hub import get_hub_if_exists, getcurrent, sleep
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
     def __getattr__(name: str) -> Any:
         """What the standard module has besides is put into the namespace below."""
@@ -48,6 +50,10 @@ _T = TypeVar("_T", bound="_FileDescriptorLike")
 
 # Kept by name: patching replaces the one in the module.
 _native_epoll = __select__.epoll
+
+# The longest timeouts: of poll and epoll in milliseconds, of select in seconds.
+_INT_MAX = 2**31 - 1
+_LONGEST = 2.0**63 / 1e9
 
 _POLLIN = __select__.POLLIN
 _POLLPRI = __select__.POLLPRI
@@ -91,12 +97,22 @@ def _yield() -> None:
 def _seconds(timeout: Any) -> float | None:
     if timeout is None:
         return None
-    if not hasattr(timeout, "__float__") and not hasattr(timeout, "__index__"):
-        raise TypeError("timeout must be a float or None")
-    seconds = float(timeout)
+    seconds = _number(timeout, "timeout must be a float or None")
     if seconds < 0:
         raise ValueError("timeout must be non-negative")
+    if seconds > _LONGEST:
+        raise OverflowError("timeout is too large")
     return seconds
+
+
+def _number(timeout: Any, message: str) -> float:
+    """A number of seconds or milliseconds. Raises TypeError with the message for what is none."""
+    if not hasattr(timeout, "__float__") and not hasattr(timeout, "__index__"):
+        raise TypeError(message)
+    number = float(timeout)
+    if isnan(number):
+        raise ValueError("Invalid value NaN (not a number)")
+    return number
 
 
 def select(
@@ -141,12 +157,14 @@ def select(
         found = dict(_core._poll(list(wanted.items()), left))
 
 
-class poll:  # noqa: N801 -- the standard name
+class _Polling:
     """A set of descriptors to wait for; see the standard `select.poll`."""
 
-    def __init__(self) -> None:
-        self._events: dict[int, int] = {}
-        self._polling = False
+    _events: dict[int, int]
+    _polling: bool
+
+    def __new__(cls) -> Self:
+        raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
 
     def register(
         self, fd: _FileDescriptorLike, eventmask: int = _POLLIN | _POLLPRI | _POLLOUT, /
@@ -172,18 +190,35 @@ class poll:  # noqa: N801 -- the standard name
 
         RuntimeError if another greenlet is doing so already.
         """
-        if timeout is not None and not hasattr(timeout, "__float__"):
-            if not hasattr(timeout, "__index__"):
-                raise TypeError("timeout must be an integer or None")
-            timeout = timeout.__index__()
-        seconds = None if timeout is None or timeout < 0 else float(timeout) / 1000
+        seconds = None
+        if timeout is not None:
+            milliseconds = _number(timeout, "timeout must be an integer or None")
+            if milliseconds > _INT_MAX:
+                raise OverflowError("timeout is too large")
+            if milliseconds >= 0:
+                seconds = milliseconds / 1000
         if self._polling:
             raise RuntimeError("concurrent poll() invocation")
         self._polling = True
         try:
-            return _core._poll(list(self._events.items()), seconds)
+            deadline = None if seconds is None else monotonic() + seconds
+            entries = list(self._events.items())
+            ready = _core._poll(entries, 0.0)
+            if ready or seconds == 0:
+                # Who polls what is ready all the time lets others run, too.
+                _yield()
+            left = None if deadline is None else max(deadline - monotonic(), 0.0)
+            return _core._poll(entries, left)
         finally:
             self._polling = False
+
+
+def poll() -> _Polling:
+    """A set of descriptors to wait for, empty at first; see the standard `select.poll`."""
+    polling: _Polling = object.__new__(_Polling)
+    polling._events = {}
+    polling._polling = False
+    return polling
 
 
 def _mask(events: int) -> int:
@@ -243,16 +278,24 @@ class epoll:  # noqa: N801 -- the standard name
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """Wait for up to `timeout` seconds (None or negative: for as long as it takes). Return
         up to `maxevents` `(fd, event)` of the descriptors that are ready."""
-        if timeout is not None and timeout < 0:
-            timeout = None
+        if timeout is not None:
+            timeout = _number(timeout, "timeout must be an integer or None")
+            if timeout * 1000 > _INT_MAX:
+                raise OverflowError("timeout is too large")
+            if timeout < 0:
+                timeout = None
         deadline = None if timeout is None else monotonic() + timeout
+        waited = False
         while True:
             ready = self._epoll.poll(0, maxevents)
             if ready or timeout == 0:
+                if not waited:
+                    _yield()
                 return ready
             left = None if deadline is None else max(deadline - monotonic(), 0.0)
             if not _core._wait_fd(self._epoll.fileno(), 1, left):
                 timeout = 0
+            waited = True
 
     def __enter__(self) -> epoll:
         if self._epoll.closed:

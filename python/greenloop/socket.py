@@ -18,10 +18,14 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from greenloop import _core
-from greenloop.exceptions import ConcurrentObjectUseError, InvalidSwitchError
-from greenloop.hub import get_hub
+from greenloop._socket_event import READ as _READ
+from greenloop._socket_event import WRITE as _WRITE
+from greenloop._socket_event import SocketEvent
+from greenloop.exceptions import ConcurrentObjectUseError
+from greenloop.hub import Hub, get_hub
 from greenloop.resolver import AbstractResolver
-from greenloop.resolver.blocking import is_numeric
+from greenloop.resolver._numeric import is_numeric
+from greenloop.timeout import Timeout
 
 if TYPE_CHECKING:
 
@@ -35,7 +39,6 @@ __implements__ = [
     "create_server",
     "has_dualstack_ipv6",
     "socket",
-    "SocketType",
     "fromfd",
     "socketpair",
     "getaddrinfo",
@@ -59,9 +62,12 @@ __dns__ = [
 #: Names that the standard module does not have.
 __extensions__ = ["cancel_wait", "wait_read", "wait_write", "wait_readwrite"]
 
-#: Names taken over from the standard module as they are.
+#: Names taken over from the standard module as they are. (`SocketType` is our class here, as in
+#: gevent. There it stays the C class, the base of all sockets: of those made before patching too.)
 __imports__ = [
-    name for name in dir(__socket__) if not name.startswith("__") and name not in __implements__
+    name
+    for name in dir(__socket__)
+    if not name.startswith("__") and name not in __implements__ and name != "SocketType"
 ]
 
 for _name in __imports__:
@@ -73,14 +79,18 @@ __all__ = sorted(
     | set(__extensions__)
 )
 
-_READ = 1
-_WRITE = 2
-
 _Address = Any
 
 
 class _HasFileno(Protocol):
     def fileno(self) -> int: ...
+
+
+class _DefaultError:
+    """Stands for the error raised when no other is asked for."""
+
+
+_DEFAULT_ERROR = _DefaultError()
 
 
 class cancel_wait_ex(OSError):  # noqa: N801 -- gevent's name
@@ -121,7 +131,7 @@ class socket(__socket__.socket):  # noqa: N801 -- the standard name
         self._state = _core.SocketState(self.fileno(), _family(self), timeout)
 
     # recv, recv_into, recvfrom, recvfrom_into, recvmsg, recvmsg_into, _accept, send, sendall,
-    # sendto and sendmsg are put on the class by the core, below.
+    # sendto, sendmsg and sendmsg_afalg are put on the class by the core, below.
 
     def accept(self) -> tuple[socket, _Address]:
         """Wait for a connection: return a new socket for it, and the address of the peer."""
@@ -177,16 +187,22 @@ class socket(__socket__.socket):  # noqa: N801 -- the standard name
         super().bind(_resolved(self, address))
 
     def settimeout(self, value: float | None, /) -> None:
-        """Set the seconds that a call may wait; None for no limit, 0 for not at all."""
+        """Set the seconds that a call may wait; None for no limit, 0 for not at all.
+
+        Raises OSError if the socket is closed.
+        """
         self._state.timeout = value
+        # As the standard method, this fails if there is no descriptor; and sets right what another
+        # process that has it may have changed.
+        _socket.socket.setblocking(self, False)
 
     def gettimeout(self) -> float | None:
         """The seconds that a call may wait; None for no limit."""
         return self._state.timeout
 
     def setblocking(self, flag: bool, /) -> None:
-        """Have calls wait without limit, or (False) not at all."""
-        self._state.timeout = None if flag else 0.0
+        """Have calls wait without limit, or (False) not at all. As `settimeout`."""
+        self.settimeout(None if flag else 0.0)
 
     def getblocking(self) -> bool:
         """Whether calls wait."""
@@ -206,6 +222,47 @@ class socket(__socket__.socket):  # noqa: N801 -- the standard name
     def closed(self) -> bool:
         """Whether the socket has been closed or detached."""
         return self._closed  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def ref(self) -> bool:
+        """Whether greenlets that wait for the socket keep the loop running: True at first.
+
+        If it is False, waits that begin from then on do not count: a hub that only has such waits
+        left has nothing to do.
+        """
+        return self._state.ref
+
+    @ref.setter
+    def ref(self, value: bool) -> None:
+        self._state.ref = value
+
+    # Programs and packages for gevent use these. There they are the parts that its sockets are
+    # made of.
+
+    @property
+    def hub(self) -> Hub:
+        """The calling thread's hub: sockets belong to none."""
+        hub: Hub = get_hub()
+        return hub
+
+    @property
+    def _sock(self) -> socket:
+        """The socket itself: there is no other one inside."""
+        return self
+
+    @property
+    def _read_event(self) -> SocketEvent:
+        """What calls wait for that read."""
+        return SocketEvent(self, _READ)
+
+    @property
+    def _write_event(self) -> SocketEvent:
+        """What calls wait for that write."""
+        return SocketEvent(self, _WRITE)
+
+    def _wait(self, watcher: Any, timeout_exc: object = _DEFAULT_ERROR) -> None:
+        """The function `wait` with the socket's timeout."""
+        wait(watcher, self._state.timeout, timeout_exc)
 
     def _real_close(self, _ss: Any = _socket.socket) -> None:
         # Uses no globals: it may run while the interpreter shuts down.
@@ -340,20 +397,15 @@ def getaddrinfo(
 ) -> list[tuple[Any, Any, int, str, _Address]]:
     """Resolve host and port into a list of `(family, type, proto, canonname, sockaddr)`.
 
-    The lookup runs in a native thread, and blocks the calling greenlet only. Raises gaierror.
+    The hub's resolver looks them up, and blocks the calling greenlet only. Raises gaierror.
     """
     found = _resolver().getaddrinfo(host, port, family, type, proto, flags)
-    return [
-        (_member(af, __socket__.AddressFamily), _member(kind, __socket__.SocketKind), *rest)
-        for af, kind, *rest in found
-    ]
+    return [(_FAMILIES.get(af, af), _KINDS.get(kind, kind), *rest) for af, kind, *rest in found]
 
 
-def _member(value: int, enum: Any) -> Any:
-    try:
-        return enum(value)
-    except ValueError:
-        return value
+#: Members by value: calling an enum takes longer than converting an address in digits.
+_FAMILIES: dict[int, int] = {member.value: member for member in __socket__.AddressFamily}
+_KINDS: dict[int, int] = {member.value: member for member in __socket__.SocketKind}
 
 
 def gethostbyname(hostname: str) -> str:
@@ -388,16 +440,133 @@ def _rebound(name: str) -> Any:
         original.__code__, globals(), name, original.__defaults__, original.__closure__
     )
     function.__kwdefaults__ = original.__kwdefaults__
-    function.__doc__ = original.__doc__
-    function.__annotations__ = original.__annotations__
     return function
 
 
-create_connection = _rebound("create_connection")
-create_server = _rebound("create_server")
-has_dualstack_ipv6 = _rebound("has_dualstack_ipv6")
-fromfd = _rebound("fromfd")
-getfqdn = _rebound("getfqdn")
+_STANDARD = {
+    name: (getattr(__socket__, name), _rebound(name))
+    for name in ("create_server", "has_dualstack_ipv6", "fromfd", "getfqdn")
+}
+
+
+def _standard(function: Any) -> Any:
+    """The standard module's function that one of ours stands for."""
+    name = function.__name__
+    original, rebound = _STANDARD[name]
+    # Once ours stands in the standard module, the names there hold: ours as a rule, and whatever
+    # the program has put in their place.
+    return original if getattr(__socket__, name) is function else rebound
+
+
+def create_server(
+    address: _Address,
+    *,
+    family: int = __socket__.AF_INET,
+    backlog: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+) -> socket:
+    """Return a TCP socket that is bound to an address and listens.
+
+    address: `(host, port)`; host '' stands for all interfaces.
+    family: AF_INET or AF_INET6.
+    backlog: as for `socket.listen`.
+    reuse_port: set SO_REUSEPORT.
+    dualstack_ipv6: have a socket of AF_INET6 accept IPv4 connections too. ValueError where that is
+        not possible.
+
+    Raises OSError.
+    """
+    return _standard(create_server)(  # type: ignore[no-any-return]
+        address,
+        family=family,
+        backlog=backlog,
+        reuse_port=reuse_port,
+        dualstack_ipv6=dualstack_ipv6,
+    )
+
+
+def has_dualstack_ipv6() -> bool:
+    """Whether a socket of AF_INET6 can accept IPv4 connections too."""
+    return _standard(has_dualstack_ipv6)()  # type: ignore[no-any-return]
+
+
+def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:
+    """Return a socket on a duplicate of a descriptor, whose family, type and protocol are given."""
+    return _standard(fromfd)(fd, family, type, proto)  # type: ignore[no-any-return]
+
+
+def getfqdn(name: str = "") -> str:
+    """Return the fully qualified domain name of a host, of this one by default; `name` itself if
+    none is found."""
+    return _standard(getfqdn)(name)  # type: ignore[no-any-return]
+
+
+def create_connection(
+    address: tuple[str | None, int | str | None],
+    timeout: float | None = __socket__._GLOBAL_DEFAULT_TIMEOUT,  # type: ignore[attr-defined]
+    source_address: _Address = None,
+    *,
+    all_errors: bool = False,
+) -> socket:
+    """Connect to a TCP service: return the socket.
+
+    address: `(host, port)`. All addresses of a host are tried in turn.
+    timeout: the socket's timeout in seconds; by default `getdefaulttimeout()`.
+    source_address: `(host, port)` to bind the socket to; host '' or port 0 stand for any.
+    all_errors: if no address could be connected to, raise an ExceptionGroup of all errors, instead
+        of the last one.
+
+    Raises OSError. Whatever ends the attempt, a Timeout or GreenletExit too, no socket stays open.
+    """
+    host, port = address
+    make, find = _in_use("socket"), _in_use("getaddrinfo")
+    errors: list[OSError] = []
+    for family, kind, proto, _, target in find(host, port, 0, _socket.SOCK_STREAM):
+        sock = None
+        try:
+            sock = make(family, kind, proto)
+            if timeout is not __socket__._GLOBAL_DEFAULT_TIMEOUT:  # type: ignore[attr-defined]
+                sock.settimeout(timeout)
+            if source_address:
+                sock.bind(source_address)
+            sock.connect(target)
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if not isinstance(error, OSError):
+                raise
+            errors.append(error)
+        else:
+            return sock  # type: ignore[no-any-return]
+    try:
+        if not errors:
+            raise OSError("getaddrinfo returns an empty list")
+        if all_errors:
+            raise ExceptionGroup("create_connection failed", errors)
+        raise errors[-1]
+    finally:
+        # The errors refer to this frame.
+        del errors
+
+
+#: What programs replace, with what stands there unless they do: the standard module's, ours.
+_REPLACEABLE = {
+    "socket": (__socket__.socket, socket),
+    "getaddrinfo": (__socket__.getaddrinfo, getaddrinfo),
+}
+
+
+def _in_use(name: str) -> Any:
+    """The class or function of a name that a program means: what it has put in the place of ours,
+    here or, once that is patched, in the standard module."""
+    standard, own = _REPLACEABLE[name]
+    here = globals()[name]
+    if here is own and __socket__.create_connection is create_connection:
+        there = getattr(__socket__, name)
+        if there is not standard:
+            return there
+    return here
 
 
 def socketpair(
@@ -417,13 +586,6 @@ def socketpair(
 # Waiting for descriptors
 
 
-class _DefaultError:
-    """Stands for the error raised when no other is asked for."""
-
-
-_DEFAULT_ERROR = _DefaultError()
-
-
 def _wait_for(fileno: int, events: int, timeout: float | None, error: object) -> None:
     if timeout is not None and timeout < 0:
         timeout = None
@@ -438,12 +600,8 @@ def _raise_timeout(seconds: float | None, error: object) -> None:
     if error is False:
         return
     if error is None or error is True:
-        from greenloop.timeout import Timeout
-
         raise Timeout(seconds)
     if isinstance(error, str):
-        from greenloop.timeout import Timeout
-
         raise Timeout(seconds, error)
     raise error  # type: ignore[misc]
 
@@ -489,39 +647,28 @@ def wait(
 ) -> None:
     """Block the calling greenlet until a watcher (of `hub.loop`) that is not started fires.
 
-    After `timeout` seconds `timeout_exc` is raised, as for `wait_read`. Raises
+    After `timeout` seconds `timeout_exc` is raised, as for `wait_read`. `hub` is ignored. Raises
     ConcurrentObjectUseError if the watcher is started already.
     """
     if watcher.callback is not None:
         raise ConcurrentObjectUseError(
             f"This socket is already used by another greenlet: {watcher.callback!r}"
         )
-    here = _core.getcurrent()
-    fired = object()
-    late = object()
-    timer = None
-    own_hub = get_hub()
-    watcher.start(here.switch, fired)
+    clock = Timeout.start_new(None if timeout is None or timeout < 0 else timeout)
     try:
-        if timeout is not None and timeout >= 0:
-            timer = own_hub.loop.timer(timeout)
-            timer.start(here.switch, late)
-        result = own_hub.switch()
+        get_hub().wait(watcher)
+    except Timeout as error:
+        if error is not clock:
+            raise
+    else:
+        return
     finally:
-        watcher.stop()
-        if timer is not None:
-            timer.close()
-    if result is late:
-        _raise_timeout(timeout, timeout_exc)
-    elif result is not fired:
-        raise InvalidSwitchError(f"Invalid switch into {here!r}: got {result!r}")
+        clock.close()
+    _raise_timeout(timeout, timeout_exc)
 
 
 def cancel_wait(watcher: Any, error: type[BaseException] | BaseException = cancel_wait_ex) -> None:
     """End another greenlet's `wait` for a watcher by an exception. Does nothing if nobody waits,
     or `watcher` is None."""
-    if watcher is None:
-        return
-    waiting = getattr(watcher.callback, "__self__", None)
-    if isinstance(waiting, _core.greenlet):
-        _core._throw_later(waiting, error)
+    if watcher is not None:
+        get_hub().cancel_wait(watcher, error)

@@ -18,9 +18,17 @@ from time import monotonic
 from typing import Any
 
 from greenloop import _core
-from greenloop._core import Greenlet, GreenletExit, get_hub, get_hub_if_exists, getcurrent
+from greenloop._core import (
+    Greenlet,
+    GreenletExit,
+    _getacting,
+    get_hub,
+    get_hub_if_exists,
+    getcurrent,
+)
+from greenloop._core import ThreadRLock as RLock
 from greenloop.local import local
-from greenloop.lock import Lock, RLock
+from greenloop.lock import Lock
 
 __all__ = [
     "TIMEOUT_MAX",
@@ -66,6 +74,9 @@ __implements__ = [
 ]
 
 error = _thread.error
+if sys.version_info >= (3, 13):
+    daemon_threads_allowed = _thread.daemon_threads_allowed
+    __all__ += ["daemon_threads_allowed"]
 exit = exit_thread = _thread.exit
 get_native_id = _thread.get_native_id
 stack_size = _thread.stack_size
@@ -95,7 +106,11 @@ def get_ident(greenlet: _core.greenlet | None = None) -> int:
     greenlet: None for the current one.
     """
     if greenlet is None:
-        greenlet = getcurrent()
+        try:
+            greenlet = _getacting()
+        except RuntimeError:
+            # The thread is ending, and has no greenlets any more.
+            return _native_get_ident()
         if greenlet.parent is None:
             return _native_get_ident()
     elif greenlet.parent is None and _is_own_main(greenlet):
@@ -262,6 +277,8 @@ class _NativeThread:
     def __init__(self) -> None:
         self.greenlets: set[_ThreadGreenlet] = set()
         self.sentinels: list[_Sentinel] = []
+        #: That of a greenlet, while it is in force; see `greenloop.signal`.
+        self.signal_mask: Any = None
 
     def __del__(self) -> None:
         # Its hub has gone with it: these will never run again.
@@ -306,6 +323,8 @@ class _ThreadGreenlet(Greenlet):
         self._sentinel: _Sentinel | None = None
         #: Whether it is a copy that a forked child has of a thread of its parent.
         self._left_over = False
+        #: The signals that it blocks, if it has ever asked for that; see `greenloop.signal`.
+        self.signal_mask: Any = None
         self._native = _here.record
 
     def begin(self) -> int:
@@ -398,13 +417,16 @@ def _unraisable_type() -> Callable[[tuple[Any, ...]], Any]:
 
 
 def start_new_thread(
-    function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, /
+    function: Callable[..., object],
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    /,
 ) -> int:
     """Start a thread that calls a function, and return its identity.
 
     function: what to call. What it returns is ignored; if it raises, sys.unraisablehook is called,
         unless it is SystemExit.
-    args: a tuple.
+    args: a tuple; may be left out, as in gevent.
     kwargs: a dictionary, or nothing.
 
     Raises TypeError if an argument has another type.
@@ -491,8 +513,9 @@ def _set_sentinel() -> _Sentinel:
 
 
 def _count() -> int:
-    """Return how many threads run, native ones included."""
-    return _native_count() + len(_running)
+    """Return how many threads run, native ones included. Worker threads of our pools that have
+    nothing to do are not: the program has not started them."""
+    return max(_native_count() - _core._idle_workers(), 0) + len(_running)
 
 
 def _shutdown() -> None:
@@ -529,11 +552,8 @@ def interrupt_main(signum: int = signal.SIGINT, /) -> None:
         return
     if not 1 <= signum < signal.NSIG:
         raise ValueError("signal number out of range")
-    hub.loop.run_callback(_interrupt, hub, signum)
-
-
-def _interrupt(hub: Any, signum: int) -> None:
     try:
+        # The handler runs here and now. What it raises is for the main greenlet.
         _native_interrupt_main(signum)  # type: ignore[arg-type]  # any number will do
     except BaseException as error:
         hub.handle_error(None, type(error), error, error.__traceback__)
@@ -546,10 +566,12 @@ def _after_fork_in_child() -> None:
             # Python's own threads do not exist in the child.
             greenlet._left_over = True
             greenlet.finish()
+    me = get_ident()
     for handle in list(_native_handles):
-        handle._set_done()
-        _not_daemons.pop(handle, None)
-    _native_handles.clear()
+        if handle.ident != me:
+            handle._set_done()
+            _not_daemons.pop(handle, None)
+            _native_handles.discard(handle)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

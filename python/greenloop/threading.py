@@ -12,8 +12,8 @@ from typing import Any
 
 from greenloop._core import Greenlet, getcurrent
 from greenloop.local import local
-from greenloop.lock import Lock, RLock
-from greenloop.thread import get_ident, start_new_thread
+from greenloop.lock import Lock
+from greenloop.thread import RLock, get_ident, start_new_thread
 
 __all__ = ["Lock", "RLock", "get_ident", "local"]
 __implements__ = ["local", "Lock", "get_ident"]

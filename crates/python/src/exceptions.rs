@@ -56,6 +56,25 @@ pub fn concurrent_use(py: Python<'_>, message: &str) -> PyErr {
     instance(py, "ConcurrentObjectUseError", (message,))
 }
 
+/// A client has sent a body that is malformed.
+#[cold]
+pub fn invalid_client_input(py: Python<'_>, message: &str) -> PyErr {
+    instance(py, "InvalidClientInput", (message,))
+}
+
+/// A client has sent a request that is malformed, or has not sent all of it in time. `status` is to
+/// be answered.
+#[cold]
+pub fn invalid_client_request(py: Python<'_>, status: u16, message: &str) -> PyErr {
+    instance(py, "InvalidClientRequest", (status, message))
+}
+
+/// A WebSocket is closed, or its client breaks the protocol. `code` is the one that it is closed with.
+#[cold]
+pub fn websocket_error(py: Python<'_>, message: &str, code: u16) -> PyErr {
+    instance(py, "WebSocketError", (message, code))
+}
+
 /// An object is used from a thread that it does not belong to.
 #[cold]
 pub fn invalid_thread_use(py: Python<'_>, message: &str) -> PyErr {

@@ -1,12 +1,16 @@
 //! `greenloop._core`: greenlets, hub, primitives and cooperative sockets for CPython.
 
+mod aio;
+mod dns;
 mod errors;
 mod exceptions;
 mod forced_unwind;
+mod fork;
 mod greenlet;
 mod hub;
 mod net;
 mod pystate;
+mod server;
 mod sync;
 mod task;
 mod threadpool;
@@ -43,6 +47,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     task::register(module)?;
     threadpool::register(module)?;
     net::register(module)?;
+    dns::register(module)?;
+    server::register(module)?;
+    aio::register(module)?;
     FIRST.get_or_init(py, || module.clone().unbind());
     Ok(())
 }

@@ -129,6 +129,9 @@ class DropInFinder:
                 # The finders after this one might know the real package.
                 raise ModuleNotFoundError(f"no module named {ours!r}", name=ours)
             return None
+        if fullname in _names.EXTRAS:
+            extra = importlib.import_module(_names.EXTRAS[fullname]).__spec__
+            return None if extra is None else _alias_spec(fullname, extra)
         if root == _names.PACKAGE and path is not None:
             return self._find_added(fullname, path)
         return None

@@ -19,6 +19,10 @@ ALIASES = {
 }
 ROOTS = ("gevent", "greenlet")
 
+# Modules that are found under these names, but not imported before they are asked for, nor a
+# reason to refuse if the real one is loaded: that works on greenloop too.
+EXTRAS = {"asyncio_gevent": f"{PACKAGE}.asyncio.compat"}
+
 # The directory of the greenloop package itself. `greenloop.__path__` is not it: programs append
 # to `gevent.__path__`, which is the same list.
 HOME = dirname(dirname(__file__))

@@ -29,7 +29,6 @@ from greenloop.monkey._items import (
     patch_module,
     remove_item,
 )
-from greenloop.monkey._main import main
 from greenloop.monkey._patch_all import patch_all
 from greenloop.monkey._patch_os import (
     patch_builtins,
@@ -80,3 +79,16 @@ __all__ = [
     "remove_item",
     "saved",
 ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line of `python -m greenloop.monkey`.
+
+    argv: the words after that; None for those of sys.argv.
+
+    Returns the exit status. What the program raises is left to propagate.
+    """
+    # Needs modules that take longer to import than all that patching needs.
+    from greenloop.monkey._main import main
+
+    return main(argv)

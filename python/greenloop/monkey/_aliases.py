@@ -16,6 +16,7 @@ from typing import Any
 
 from greenloop.monkey._announce import will_patch
 from greenloop.monkey._items import patch_item, patch_module
+from greenloop.monkey._wrappers import wrapped_by
 
 
 def standard_modules() -> Iterator[ModuleType]:
@@ -65,7 +66,7 @@ def replace_aliases(
     """
     originals: dict[int, Any] = {}
     for name, replacement in replacements.items():
-        original = vars(module).get(name)
+        original = wrapped_by(vars(module).get(name))
         if original is not None and original is not replacement:
             originals[id(original)] = replacement
     if not originals:
@@ -74,8 +75,9 @@ def replace_aliases(
         if user is module or user.__name__ in skip:
             continue
         for name, value in list(vars(user).items()):
-            if id(value) in originals:
-                patch_item(user, name, originals[id(value)])
+            original = wrapped_by(value)
+            if id(original) in originals:
+                patch_item(user, name, originals[id(original)])
             elif isinstance(value, FunctionType):
                 _replace_defaults(value, originals)
             elif isinstance(value, type) and value.__module__ == user.__name__:

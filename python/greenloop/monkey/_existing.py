@@ -12,7 +12,7 @@ import gc
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from types import BuiltinMethodType, CellType, MemberDescriptorType
+from types import BuiltinMethodType, CellType, MemberDescriptorType, ModuleType
 from typing import Any
 
 #: Makes the replacement of an object; None if the object is in use and has to stay.
@@ -58,7 +58,10 @@ class _References:
                 self.holders[id(item)] = []
         ours = {id(objects), id(self.found), id(self.holders)}
         for item in objects:
-            if id(item) in ours:
+            # What a module refers to beside its dictionary, which is an object of its own, could
+            # not be replaced. And asking may corrupt memory: from 3.12 on `_asyncio` shows freed
+            # objects that it keeps for later use, which get freed a second time.
+            if id(item) in ours or issubclass(type(item), ModuleType):
                 continue
             for referent in gc.get_referents(item):
                 if id(referent) in self.found:

@@ -27,7 +27,10 @@ def hand_over_imports() -> None:
     if current.parent is not None:
         _hand_over(current, sys._getframe())
     for item in gc.get_objects():
-        if isinstance(item, _core.greenlet) and item is not current and item.parent is not None:
+        # Not isinstance: asking an object for its __class__ may run code of a lazy one.
+        if not issubclass(type(item), _core.greenlet) or item is current:
+            continue
+        if item.parent is not None:
             _hand_over(item, item.gr_frame)
 
 

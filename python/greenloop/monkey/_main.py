@@ -10,45 +10,50 @@ import sys
 from greenloop.monkey._patch_all import patch_all
 
 USAGE = """\
-usage: python -m greenloop.monkey [monkey options] [--module] (script|module) [script options]
+usage: python -m greenloop.monkey [monkey options] (script | -m module) [arguments]
 
 Run a script or module after patching the standard library with patch_all().
 
 monkey options:
-  --no-NAME   patch everything but NAME, which is an argument of patch_all(), "--no-thread" say
-  --NAME      patch nothing but what is named so
-  --verbose   print what is patched
-  --module    the next word names a module, as with "python -m"
+  --no-NAME     patch everything but NAME, which is an argument of patch_all(), "--no-thread" say
+  --NAME        patch nothing but what is named so
+  --verbose     print what is patched
+  -m, --module  the next word names a module, as with "python -m"
+  -h, --help    print this text
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line of `python -m greenloop.monkey`.
-
-    argv: the words after that; None for those of sys.argv.
-
-    Returns the exit status. What the program raises is left to propagate.
-    """
+    """As `greenloop.monkey.main`."""
     words = list(sys.argv[1:] if argv is None else argv)
     known = [
         name
         for name, parameter in inspect.signature(patch_all).parameters.items()
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
-    verbose = is_module = False
+    verbose = is_module = ended = False
     chosen: dict[str, bool] = {}
-    while words and words[0].startswith("--"):
-        option = words.pop(0)[2:]
+    while words and not ended and words[0].startswith("-") and words[0] != "-":
+        word = words.pop(0)
+        option = word.removeprefix("--")
         name = option.removeprefix("no-")
-        if option == "verbose":
+        if word == "--":
+            ended = True
+        elif word == "--verbose":
             verbose = True
-        elif option == "module":
+        elif word == "--module":
             is_module = True
-        elif name not in known:
+        elif word.startswith("-m"):
+            # As python does, take the name from the same word or the next.
+            is_module = ended = True
+            if word != "-m":
+                words.insert(0, word[2:])
+        elif word in ("-h", "--help"):
             print(USAGE, end="")
-            if option == "help":
-                return 0
-            print(f"\ngreenloop.monkey: cannot patch {name!r}", file=sys.stderr)
+            return 0
+        elif option == word or name not in known:
+            print(USAGE, end="")
+            print(f"\ngreenloop.monkey: there is no option {word!r}", file=sys.stderr)
             return 2
         elif name == option:
             # The first that is named excludes all others.
@@ -67,6 +72,6 @@ def main(argv: list[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     patch_all(**chosen)
-    from greenloop import cli
+    from greenloop.cli import run
 
-    return (cli._run_module if is_module else cli._run_script)(words[0], words[1:])
+    return run("module" if is_module else "script", words[0], words[1:])

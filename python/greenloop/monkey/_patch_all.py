@@ -16,12 +16,13 @@ from greenloop.monkey._patch_os import (
 )
 from greenloop.monkey._patch_queue import patch_queue
 from greenloop.monkey._patch_select import patch_select, patch_selectors
-from greenloop.monkey._patch_socket import patch_socket
+from greenloop.monkey._patch_socket import patch_dns, patch_socket
 from greenloop.monkey._patch_ssl import patch_ssl
 from greenloop.monkey._patch_thread import patch_thread
 from greenloop.monkey._patch_time import patch_time
 
-_last_arguments: dict[str, Any] | None = None
+# What the calls have asked for so far, taken together; None before the first.
+_asked_for: dict[str, bool] | None = None
 
 
 def patch_all(
@@ -57,47 +58,55 @@ def patch_all(
     kwargs: taken for those who want to be told of the call.
 
     Subscribers of `greenloop.events` are told what happens, and may object to it as a whole or in
-    part. They are not told again of calls that change nothing.
+    part. They are told no more than once of what is patched, and not of calls that add nothing.
 
     Returns True, or False if a subscriber objects to it as a whole. Calling it again with other
     arguments adds what is new, takes nothing back, and issues a MonkeyPatchWarning.
     """
-    global _last_arguments
+    global _asked_for
     known = {name: value for name, value in locals().items() if name != "kwargs"}
-    arguments = known | kwargs
-    if _last_arguments == arguments:
-        return True
+    wanted = {name: bool(value) for name, value in known.items()}
+    before = _asked_for or dict.fromkeys(known, False)
+    new = {name for name in wanted if wanted[name] and not before[name]}
+    if _asked_for is not None:
+        if wanted != before:
+            warn(
+                "patch_all() was called more than once, with other arguments: it adds what is new, "
+                "and takes nothing back. Call it once, with the arguments that are wanted."
+            )
+        if not new:
+            return True
     events = PatchAll(known, kwargs)
     if not events.will():
         return False
-    if _last_arguments is not None:
-        warn("patch_all() was called before with other arguments; it undoes nothing")
-    _last_arguments = arguments
+    _asked_for = {name: wanted[name] or before[name] for name in known}
 
-    if os:
+    if "os" in new:
         patch_os()
-    if time:
+    if "time" in new:
         patch_time()
-    if thread:
+    if "thread" in new or (thread and "Event" in new):
         patch_thread(Event=Event)
-    if sys:
+    if "sys" in new:
         patch_sys()
-    if socket:
+    if "socket" in new:
         patch_socket(dns=dns, aggressive=aggressive)
-    if select:
+    elif socket and "dns" in new:
+        patch_dns()
+    if "select" in new or (select and "aggressive" in new):
         patch_select(aggressive=aggressive)
         patch_selectors(aggressive=aggressive)
-    if ssl:
+    if "ssl" in new:
         patch_ssl()
-    if subprocess:
+    if "subprocess" in new:
         patch_subprocess()
-    if builtins:
+    if "builtins" in new:
         patch_builtins()
-    if signal:
+    if "signal" in new:
         patch_signal()
-    if queue:
+    if "queue" in new:
         patch_queue()
-    if contextvars:
+    if "contextvars" in new:
         patch_contextvars()
     events.did()
     return True

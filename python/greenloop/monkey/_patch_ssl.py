@@ -13,9 +13,10 @@ from greenloop.monkey._items import patch_item
 def patch_ssl() -> None:
     """Have TLS contexts make cooperative sockets. Nothing happens in a Python built without TLS.
 
-    The classes of `ssl` stay what they are, so it does not matter when this is called: contexts
-    that exist already, and classes that the program has derived, make cooperative sockets from
-    then on. Useful together with `patch_socket` only.
+    The classes of `ssl` stay what they are, so it does not matter when this is called, and what
+    libraries have made of them: contexts that exist already, and contexts and sockets of classes
+    that the program has derived, become cooperative, whether they were derived before or after.
+    Useful together with `patch_socket` only.
     """
     if find_spec("_ssl") is None:
         return
@@ -24,4 +25,5 @@ def patch_ssl() -> None:
     from greenloop import ssl as green_ssl
 
     patch_everywhere(stdlib_ssl, green_ssl)
-    patch_item(stdlib_ssl.SSLContext, "sslsocket_class", green_ssl.SSLSocket)
+    for kind, attribute, replacement in green_ssl._class_patches:
+        patch_item(kind, attribute, replacement)

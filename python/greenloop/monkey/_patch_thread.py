@@ -11,7 +11,7 @@ import sys
 import threading as stdlib_threading
 import weakref
 from collections.abc import Callable
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from greenloop import config
@@ -19,13 +19,15 @@ from greenloop import local as green_local
 from greenloop import thread as green_thread
 from greenloop import threading as green_threading
 from greenloop.events import DoNotPatch
-from greenloop.lock import Lock, RLock
+from greenloop.lock import Lock
 from greenloop.monkey._aliases import replace_aliases, standard_modules
 from greenloop.monkey._announce import did_patch, vetoable, will_patch
+from greenloop.monkey._async_exceptions import patch_async_exceptions
 from greenloop.monkey._existing import Maker, replace_referenced
 from greenloop.monkey._imports import hand_over_imports
-from greenloop.monkey._items import patch_item, patch_module
+from greenloop.monkey._items import keep_item, patch_item, patch_module, warn
 from greenloop.monkey._state import saved
+from greenloop.monkey._when_imported import when_imported
 from greenloop.queue import SimpleQueue
 
 # Kept from before anything is patched.
@@ -54,7 +56,8 @@ def patch_thread(
 
     threading: patch `threading` as well as `_thread`.
     _threading_local: patch `_threading_local` too.
-    Event: taken for compatibility. `threading.Event` is cooperative in any case.
+    Event: say that `threading.Event` is patched. It is cooperative in any case, and stays the class
+        that it is.
     logging: replace the locks of `logging` and its handlers.
     existing_locks: replace locks, `threading.local` and `queue.SimpleQueue` objects that have been
         made already, if nobody holds or uses them. While other native threads run that is done for
@@ -77,6 +80,11 @@ def patch_thread(
         skip=skip,
     )
     patch_module(_thread, green_thread, names, _notify_will_event=False)
+    for name in names:
+        function = getattr(green_thread, name)
+        if isinstance(function, FunctionType):
+            # Who looks functions up by module and name, as pickle does, finds them there.
+            function.__module__ = _thread.__name__
     if first:
         hand_over_imports()
     if _threading_local:
@@ -84,11 +92,29 @@ def patch_thread(
     if logging and existing_locks and first:
         _replace_logging_locks()
     if threading:
+        if "allocate_lock" in names:
+            _take_over_lock()
         patch_item(stdlib_threading, "_DummyThread", green_threading._DummyThread)
         for thread in threads:
             _adapt_thread(thread)
+        if Event:
+            keep_item(stdlib_threading, "Event")
         _prepare_forks()
+        when_imported("ctypes", patch_async_exceptions)
         did_patch(stdlib_threading, green_threading)
+
+
+def _take_over_lock() -> None:
+    """Make sure that `threading.Lock` makes no native locks, whatever has been put there."""
+    if "Lock" in saved.get("threading", {}):
+        return
+    present = stdlib_threading.Lock
+    patch_item(stdlib_threading, "Lock", Lock)
+    warn(
+        f"threading.Lock had been replaced by {present!r}, which may go on to make locks that "
+        "block all greenlets, so patching has replaced it. To keep it, patch before it is put "
+        "there, or make it with functools.wraps or wrapt."
+    )
 
 
 def _will_patch_threading() -> bool:
@@ -129,8 +155,9 @@ def _adapt_handle(thread: Any) -> None:
         handle = green_thread._ThreadHandle() if is_main else _HandleOfNative(native)
         handle._begin(thread.ident)
         setattr(thread, _HANDLE, handle)
+        # `threading` itself sees to it that the main thread is waited for.
+        green_thread._watch(handle, daemon=is_main or thread.daemon)
         if not is_main:
-            green_thread._watch(handle, daemon=thread.daemon)
             _native_start_new_thread(_tell, (native.join, handle._set_done))
 
 
@@ -205,7 +232,7 @@ def _new_rlock(native: Any) -> Any:
     if native._is_owned() or not native.acquire(blocking=False):
         return None
     native.release()
-    return RLock()
+    return green_thread.RLock()
 
 
 def _new_local(native: Any) -> Any:
@@ -260,7 +287,8 @@ def _pin_executors() -> None:
     if module is None:
         return
     for item in gc.get_objects():
-        if isinstance(item, module.ThreadPoolExecutor) and item._threads:
+        # Not isinstance: asking an object for its __class__ may run code of a lazy one.
+        if issubclass(type(item), module.ThreadPoolExecutor) and item._threads:
             item._max_workers = len(item._threads)
 
 

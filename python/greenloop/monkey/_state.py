@@ -30,7 +30,8 @@ def is_module_patched(mod_name: str) -> bool:
 
 
 def is_object_patched(mod_name: str, item_name: str) -> bool:
-    """Return whether an attribute of a module has been replaced.
+    """Return whether an attribute of a module has been replaced by a cooperative version, or has
+    become one as it is.
 
     mod_name: the module's name, "socket" for example.
     item_name: the attribute's name, "create_connection" for example.

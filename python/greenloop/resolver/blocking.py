@@ -23,21 +23,3 @@ class Resolver:
     getaddrinfo = staticmethod(_socket.getaddrinfo)
     gethostbyaddr = staticmethod(_socket.gethostbyaddr)
     getnameinfo = staticmethod(_socket.getnameinfo)
-
-
-_getaddrinfo = _socket.getaddrinfo
-
-
-def is_numeric(host: object, family: int = 0) -> bool:
-    """Whether a host (of a family, any by default) is an address in digits, which is not looked
-    up but converted."""
-    if isinstance(host, (bytes, bytearray)):
-        host = bytes(host).decode("ascii", "replace")
-    # IPv4 begins with a digit in all its spellings, IPv6 has colons.
-    if not isinstance(host, str) or not (host[:1].isdigit() or ":" in host):
-        return False
-    try:
-        _getaddrinfo(host, None, family, 0, 0, _socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        return False
-    return True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import _socket
 from collections.abc import Callable
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from greenloop.resolver.blocking import is_numeric
+from greenloop.resolver._numeric import name_to_look_up, without_lookup
 
 if TYPE_CHECKING:
     from greenloop.hub import Hub
@@ -48,12 +49,15 @@ class Resolver:
 
     def gethostbyname(self, hostname: str) -> str:
         """The IPv4 address of a host."""
-        if is_numeric(hostname, _socket.AF_INET):
+        if name_to_look_up(hostname, _socket.AF_INET) is None:
             return _gethostbyname(hostname)
         return self._apply(_gethostbyname, hostname)
 
     def gethostbyname_ex(self, hostname: str) -> tuple[str, list[str], list[str]]:
         """`(name, aliases, addresses)` of a host."""
+        # What is special to one function need not be to another: "" is an address, but not a name.
+        if hostname and name_to_look_up(hostname, _socket.AF_INET) is None:
+            return _gethostbyname_ex(hostname)
         return self._apply(_gethostbyname_ex, hostname)
 
     def getaddrinfo(
@@ -66,10 +70,11 @@ class Resolver:
         flags: int = 0,
     ) -> list[tuple[int, int, int, str, Any]]:
         """The addresses of a host and service."""
-        args = (host, port, family, socktype, proto, flags)
-        if host is None or flags & _socket.AI_NUMERICHOST or is_numeric(host):
-            return _getaddrinfo(*args)
-        return self._apply(_getaddrinfo, *args)
+        flags = index(flags)
+        known = without_lookup(host, port, family, socktype, proto, flags)
+        if known is not None:
+            return known
+        return self._apply(_getaddrinfo, host, port, family, socktype, proto, flags)
 
     def gethostbyaddr(self, ip_address: str) -> tuple[str, list[str], list[str]]:
         """`(name, aliases, addresses)` of the host with an address."""
@@ -77,7 +82,9 @@ class Resolver:
 
     def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
         """`(host, port)` of a socket address."""
-        numeric = _socket.NI_NUMERICHOST | _socket.NI_NUMERICSERV
-        if isinstance(flags, int) and flags & numeric == numeric:
+        flags = index(flags)
+        if flags & _socket.NI_NUMERICHOST:
             return _getnameinfo(sockaddr, flags)
+        # Raises what is wrong with the arguments.
+        _getnameinfo(sockaddr, (flags | _socket.NI_NUMERICHOST) & ~_socket.NI_NAMEREQD)
         return self._apply(_getnameinfo, sockaddr, flags)

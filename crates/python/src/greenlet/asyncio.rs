@@ -14,14 +14,18 @@
 //!   of greenlets that inherited it, nor of others that set it. Those are guests; what they reset
 //!   is reset for them only ([`Run`]).
 //! * In a forked child no loop is running, except where one is set anew.
+//! * Code that hides its loop, as some does to run another, and then waits in the middle of a task's
+//!   step, keeps the task. Whoever calls the loop's callbacks meanwhile could not enter another.
 //!
 //! All of it is found out and done in the arriving half of a switch, and only if there is
 //! something to do: see `pystate::asyncio` for how that is known.
 
 use super::object::{PyGreenlet, Status};
 use super::thread::Thread;
+use crate::fork;
 use crate::pystate::asyncio::{
-    Hooks, Owned, Watch, current_task, put_task, replace_running_loop, running_loop, take_task,
+    Hooks, Owned, TASKS_HAVE_LOOPS, Watch, current_task, put_task, replace_running_loop,
+    running_loop, take_task,
 };
 use pyo3::ffi;
 use std::cell::{Cell, RefCell};
@@ -29,17 +33,8 @@ use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 type Object = *mut ffi::PyObject;
-
-/// How many forks lie between the first process and this one.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-/// Notes that this is a forked child.
-pub fn forked() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
 
 /// One loop running in this thread, from when a greenlet sets it, which runs it then, until that
 /// greenlet resets it or ends.
@@ -57,6 +52,8 @@ struct Saved {
     /// Null if no task is in the middle of a step.
     task: Owned,
     borrowed: bool,
+    /// The loop is not set (and `running` null), the task is.
+    hidden: bool,
     hooks: Hooks,
     forks: u32,
 }
@@ -64,7 +61,7 @@ struct Saved {
 impl Saved {
     /// Whether the loop still runs.
     fn is_valid(&self) -> bool {
-        !self.run.stopped.get() && self.forks == FORKS.load(Ordering::Relaxed)
+        !self.run.stopped.get() && self.forks == fork::count()
     }
 }
 
@@ -82,11 +79,19 @@ fn leave_over_all(thread: &Thread, running: Owned, task: Owned, hooks: Hooks) {
 }
 
 /// A greenlet's place for what it keeps: null, a box, or the mark of one that inherits.
-pub struct Slot(Cell<*mut Saved>);
+pub struct Slot(Cell<*mut Saved>, Cell<bool>);
 
 impl Slot {
     pub const fn new() -> Self {
-        Self(Cell::new(ptr::null_mut()))
+        Self(Cell::new(ptr::null_mut()), Cell::new(false))
+    }
+
+    /// Has the greenlet, which has not run yet, be one that calls the callbacks of a loop. Several
+    /// may do so for one loop, in turn: each has a run of its own, so that the end of one voids
+    /// nothing of another's.
+    pub fn set_runner(&self) {
+        debug_assert!(self.is_empty());
+        self.1.set(true);
     }
 
     /// Nothing is ever read or written here.
@@ -159,6 +164,8 @@ struct Live {
     /// switched here while it was running the same loop. Such a greenlet is a subroutine of
     /// whatever step it is switched to from. One that has entered a task comes back to that.
     borrowed: bool,
+    /// The loop was reset in the middle of a task's step.
+    hidden: bool,
 }
 
 /// A thread's part.
@@ -184,6 +191,15 @@ impl ThreadAsyncio {
         }
     }
 
+    /// A greenlet that calls the callbacks of a loop has set it just now: known from here on, for code
+    /// that it calls may hide the loop before the next switch.
+    pub fn enter(&self, running: Object) {
+        let run = Rc::new(Run { running, stopped: Cell::new(false) });
+        let task = ptr::null_mut();
+        self.live.set(Some(Live { run, guest: false, task, borrowed: false, hidden: false }));
+        self.watch.looked(true);
+    }
+
     /// Gives up what the thread has, at its end. Called with the GIL held.
     pub fn close(&self) {
         self.closed.set(true);
@@ -194,20 +210,47 @@ impl ThreadAsyncio {
 
     /// What is known of `running`, which is the running loop now or null, in the greenlet that is
     /// left: it may have been set or reset since the greenlet arrived.
-    fn look(&self, running: Object) -> Option<Live> {
+    fn look(&self, running: Object, origin: &PyGreenlet) -> Option<Live> {
         match self.live.take() {
-            Some(live) if live.run.running == running => Some(live),
+            Some(live) if live.run.running == running => Some(Live { hidden: false, ..live }),
             before => {
                 if running.is_null() {
-                    if let Some(live) = before {
-                        live.stop();
+                    let live = before?;
+                    if self.is_hidden(&live, origin) {
+                        return Some(Live { hidden: true, ..live });
                     }
+                    live.stop();
                     return None;
                 }
                 // If there was another loop before, that is probably not over: this one may have
                 // been started by code that it runs.
-                let (run, guest) = self.run_of(running);
-                Some(Live { run, guest, task: ptr::null_mut(), borrowed: false })
+                let (run, guest) = if origin.asyncio.1.get() {
+                    (Rc::new(Run { running, stopped: Cell::new(false) }), false)
+                } else {
+                    self.run_of(running)
+                };
+                Some(Live { run, guest, task: ptr::null_mut(), borrowed: false, hidden: false })
+            }
+        }
+    }
+
+    /// Whether a loop that is not set any more has a task in the middle of a step. Where tasks are
+    /// looked up by their loops that is only asked for greenlets that call callbacks, which hold theirs;
+    /// for the others, who alone run theirs, it does not matter there.
+    fn is_hidden(&self, live: &Live, origin: &PyGreenlet) -> bool {
+        if TASKS_HAVE_LOOPS && !origin.asyncio.1.get() {
+            return false;
+        }
+        let Some(thread) = Thread::try_get() else { return false };
+        // SAFETY: the running thread's state, and a live loop.
+        let task = unsafe { current_task(thread.state(), live.run.running) };
+        match task {
+            Ok(task) => !task.is_null(),
+            Err(error) => {
+                // The loop cannot be looked up: it has no task then.
+                // SAFETY: an owned exception.
+                unsafe { ffi::Py_DECREF(error) };
+                false
             }
         }
     }
@@ -261,7 +304,7 @@ pub unsafe fn exchange(
     }
     // SAFETY: the running thread's state, here and below.
     let running = unsafe { running_loop(thread.state()) };
-    let left = state.look(running);
+    let left = state.look(running, origin);
     let origin = (origin.status.get() != Status::Dead).then_some(origin);
     let next = match kept {
         Some(saved) if saved.is_valid() => Some(*saved),
@@ -276,8 +319,10 @@ pub unsafe fn exchange(
     let outcome = unsafe {
         match (left, next) {
             (None, None) => Ok(None),
-            (Some(left), _) if inherits => share(thread, left, running, origin),
-            (Some(left), Some(next)) if Rc::ptr_eq(&left.run, &next.run) => {
+            (Some(left), _) if inherits && !left.hidden => share(thread, left, running, origin),
+            (Some(left), Some(next))
+                if Rc::ptr_eq(&left.run, &next.run) && !left.hidden && !next.hidden =>
+            {
                 let follows = next.borrowed && !here.wait.is_waiting();
                 change_task(thread, left, next, follows, origin)
             }
@@ -311,10 +356,11 @@ fn keep(
         run: Rc::clone(&left.run),
         guest: left.guest,
         borrowed: left.borrowed && left.task == task.as_ptr(),
+        hidden: left.hidden,
         running,
         task,
         hooks,
-        forks: FORKS.load(Ordering::Relaxed),
+        forks: fork::count(),
     });
 }
 
@@ -335,7 +381,8 @@ unsafe fn share(
         let task = Owned::new_reference(current_task(ts, running)?);
         (Owned::new_reference(running), task, Hooks::copy(ts))
     };
-    let live = Live { run: Rc::clone(&left.run), guest: true, task: task.as_ptr(), borrowed: true };
+    let (run, task_now) = (Rc::clone(&left.run), task.as_ptr());
+    let live = Live { run, guest: true, task: task_now, borrowed: true, hidden: false };
     keep(thread, origin, &left, running, task, hooks);
     Ok(Some(live))
 }
@@ -359,7 +406,7 @@ unsafe fn change_task(
     // SAFETY: the running thread's state and its running loop.
     let current = unsafe { current_task(ts, place)? };
     let wanted = if follows { current } else { kept.as_ptr() };
-    let live = Live { run, guest, task: wanted, borrowed };
+    let live = Live { run, guest, task: wanted, borrowed, hidden: false };
     let task = if wanted == current {
         // SAFETY: a task or null.
         let task = unsafe { Owned::new_reference(current) };
@@ -396,19 +443,24 @@ unsafe fn change_loop(
     let (ts, plain) = (thread.state(), &thread.asyncio.plain);
     // SAFETY: the running thread's state and its running loop; a task is put back with its loop.
     unsafe {
-        let task = if left.is_some() { take_task(ts, running)? } else { Owned::null() };
+        let task = match &left {
+            Some(left) => take_task(ts, left.run.running)?,
+            None => Owned::null(),
+        };
         let (old, hooks, live) = match next {
             None => {
                 let old = replace_running_loop(ts, running, Owned::null())?;
                 (old, plain.replace(Hooks::none()), None)
             }
-            Some(Saved { run, guest, running: new, task: kept, borrowed, hooks, .. }) => {
-                let (place, kept_task) = (new.as_ptr(), kept.as_ptr());
+            Some(Saved {
+                run, guest, running: new, task: kept, borrowed, hidden, hooks, ..
+            }) => {
+                let (place, kept_task) = (run.running, kept.as_ptr());
                 let old = replace_running_loop(ts, running, new)?;
                 if !kept.is_null() {
                     put_task(ts, place, kept)?;
                 }
-                (old, hooks, Some(Live { run, guest, task: kept_task, borrowed }))
+                (old, hooks, Some(Live { run, guest, task: kept_task, borrowed, hidden }))
             }
         };
         let hooks = hooks.exchange(ts);

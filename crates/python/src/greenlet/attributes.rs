@@ -7,6 +7,7 @@ use crate::pystate;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
@@ -22,6 +23,21 @@ unsafe impl<const N: usize> Sync for GetSetTable<N> {}
 impl<const N: usize> GetSetTable<N> {
     pub const fn new(entries: [ffi::PyGetSetDef; N]) -> Self {
         Self(entries)
+    }
+
+    /// Puts the attributes on a class that exists.
+    pub fn attach(&'static self, class: &Bound<'_, PyType>) -> PyResult<()> {
+        for entry in &self.0 {
+            // SAFETY: a static entry, which is not changed; a class.
+            let (name, descriptor) = unsafe {
+                let entry = ptr::from_ref(entry).cast_mut();
+                let descriptor = ffi::PyDescr_NewGetSet(class.as_ptr().cast(), entry);
+                let descriptor = Bound::from_owned_ptr_or_err(class.py(), descriptor)?;
+                (CStr::from_ptr((*entry).name), descriptor)
+            };
+            class.setattr(name.to_str().expect("ASCII"), descriptor)?;
+        }
+        Ok(())
     }
 }
 

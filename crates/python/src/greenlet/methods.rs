@@ -9,6 +9,7 @@ use crate::hub::shield;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use std::ffi::CStr;
 use std::ptr;
 
@@ -49,6 +50,25 @@ impl<const N: usize> MethodTable<N> {
     pub const fn new(methods: [ffi::PyMethodDef; N]) -> Self {
         Self(methods)
     }
+
+    /// Puts the methods on a class that exists.
+    pub fn attach(&'static self, class: &Bound<'_, PyType>) -> PyResult<()> {
+        for entry in &self.0 {
+            if entry.ml_name.is_null() {
+                // What ends tables of classes that are made with them.
+                break;
+            }
+            // SAFETY: a static entry, which is not changed; a class.
+            let (name, method) = unsafe {
+                let entry = ptr::from_ref(entry).cast_mut();
+                let method = ffi::PyDescr_NewMethod(class.as_ptr().cast(), entry);
+                let method = Bound::from_owned_ptr_or_err(class.py(), method)?;
+                (CStr::from_ptr((*entry).ml_name), method)
+            };
+            class.setattr(name.to_str().expect("ASCII"), method)?;
+        }
+        Ok(())
+    }
 }
 
 pub static METHODS: MethodTable<4> = MethodTable::new([
@@ -79,6 +99,31 @@ pub const fn fast_keywords(
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: method },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: doc.as_ptr(),
+    }
+}
+
+/// What `fast_keywords` takes: a function of the receiver, the positional arguments with the named ones
+/// behind them, the number of the positional ones, and the names.
+macro_rules! vectorcall {
+    (|$this:ident, $values:ident, $count:ident, $names:ident| $body:expr) => {{
+        unsafe extern "C" fn entry(
+            $this: *mut ::pyo3::ffi::PyObject,
+            $values: *const *mut ::pyo3::ffi::PyObject,
+            $count: ::pyo3::ffi::Py_ssize_t,
+            $names: *mut ::pyo3::ffi::PyObject,
+        ) -> *mut ::pyo3::ffi::PyObject {
+            $body
+        }
+        entry
+    }};
+}
+pub(crate) use vectorcall;
+
+/// The name of a method as text.
+pub const fn text(name: &'static CStr) -> &'static str {
+    match name.to_str() {
+        Ok(text) => text,
+        Err(_) => panic!("names are ASCII"),
     }
 }
 

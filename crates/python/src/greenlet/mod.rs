@@ -20,6 +20,21 @@ pub mod types;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+/// _getacting()
+/// --
+///
+/// The greenlet in whose name code runs here. That is the running one, except in callbacks of an
+/// asyncio loop: there it is the one that has called `run_forever`.
+#[pyfunction]
+fn _getacting(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    if types::interpreter_is_finalizing() {
+        return Err(PyRuntimeError::new_err("greenlet is being finalized"));
+    }
+    let acting = thread::Thread::get(py)?.current().acting();
+    // SAFETY: owned by the running greenlet, or that itself.
+    Ok(unsafe { Bound::from_borrowed_ptr(py, acting.cast()) }.unbind())
+}
+
 /// getcurrent()
 /// --
 ///
@@ -44,6 +59,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     types::register(module)?;
     capi::register(module)?;
     module.add_function(wrap_pyfunction!(getcurrent, module)?)?;
+    module.add_function(wrap_pyfunction!(_getacting, module)?)?;
     module.add_function(wrap_pyfunction!(trace::settrace, module)?)?;
     module.add_function(wrap_pyfunction!(trace::gettrace, module)?)?;
     Ok(())

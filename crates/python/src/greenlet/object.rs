@@ -108,6 +108,9 @@ pub struct PyGreenlet {
     pub status: Cell<Status>,
     /// What it keeps of asyncio while suspended.
     pub asyncio: asyncio::Slot,
+    /// The greenlet in whose name it runs code, as `run_forever` was called there: which thread the
+    /// code is in for `threading`, and whose `local`s it sees. Owned; null for its own.
+    pub acts_for: Cell<*mut PyGreenlet>,
     /// What kind of waiting it is in, see `hub::wait`.
     pub wait: crate::hub::wait::WaitState,
     pub co: Coroutine,
@@ -134,6 +137,7 @@ impl PyGreenlet {
             (&raw mut (*this).body).write(Cell::new(body));
             (&raw mut (*this).status).write(Cell::new(Status::Unstarted));
             (&raw mut (*this).asyncio).write(asyncio::Slot::new());
+            (&raw mut (*this).acts_for).write(Cell::new(ptr::null_mut()));
             (&raw mut (*this).wait).write(crate::hub::wait::WaitState::new());
             (&raw mut (*this).co).write(Coroutine::new());
             (&raw mut (*this).py).write(PyState::new());
@@ -148,6 +152,13 @@ impl PyGreenlet {
     #[inline]
     pub fn as_greenlet(&self) -> *mut PyGreenlet {
         ptr::from_ref(self).cast_mut()
+    }
+
+    /// The greenlet in whose name this one runs code: itself, with few exceptions.
+    #[inline]
+    pub fn acting(&self) -> *mut PyGreenlet {
+        let other = self.acts_for.get();
+        if other.is_null() { self.as_greenlet() } else { other }
     }
 
     /// Whether this is a thread's main greenlet.

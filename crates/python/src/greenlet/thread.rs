@@ -8,6 +8,7 @@ use super::types;
 use crate::hub::HubObject;
 use crate::hub::shield::Held;
 use crate::pystate::ThreadState;
+use crate::sync::turn::Turn;
 use greenloop_stack::Arena;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::ffi;
@@ -21,6 +22,8 @@ use std::sync::{Arc, Mutex};
 /// One OS thread's record. Greenlets keep it alive; it outlives the thread if they do.
 pub struct Thread {
     state: ThreadState,
+    /// What `threading.get_ident` returns in its main greenlet.
+    ident: u64,
     /// Owned; the record and its main greenlet keep each other until the thread ends.
     main: Cell<*mut PyGreenlet>,
     /// Owned. Everything below changes with the GIL held only.
@@ -47,6 +50,7 @@ pub struct Thread {
     idle: AtomicBool,
     /// What shields hold back from greenlets.
     pub held: Held,
+    pub turn: Turn,
     /// Set when the thread has ended.
     ended: Cell<bool>,
     /// Greenlets of this thread that were collected while suspended, in another thread. They are
@@ -117,6 +121,8 @@ impl Thread {
         let state = ThreadState::new(unsafe { ffi::PyThreadState_Get() });
         let thread = Arc::new(Thread {
             state,
+            // SAFETY: has no requirements.
+            ident: unsafe { ffi::PyThread_get_thread_ident() },
             main: Cell::new(ptr::null_mut()),
             current: Cell::new(ptr::null_mut()),
             origin: Cell::new(ptr::null_mut()),
@@ -131,6 +137,7 @@ impl Thread {
             beats: AtomicU64::new(0),
             idle: AtomicBool::new(false),
             held: Held::new(),
+            turn: Turn::new(),
             ended: Cell::new(false),
             orphans: Mutex::new(Vec::new()),
             has_orphans: AtomicBool::new(false),
@@ -175,6 +182,11 @@ impl Thread {
     #[inline]
     pub fn state(&self) -> ThreadState {
         self.state
+    }
+
+    /// What `threading.get_ident` returns in the main greenlet.
+    pub fn ident(&self) -> u64 {
+        self.ident
     }
 
     #[inline]
@@ -334,7 +346,8 @@ impl Thread {
         for object in types::all_greenlets(py)? {
             // SAFETY: a greenlet.
             let greenlet = unsafe { &*object.as_ptr().cast::<PyGreenlet>() };
-            let is_task = !greenlet.is_raw() && !greenlet.is_main();
+            let is_task =
+                !greenlet.is_raw() && !greenlet.is_main() && !greenlet.wait.is_left_behind();
             if is_task && ptr::eq(greenlet.thread.get(), self) && greenlet.is_suspended() {
                 if ptr::eq(object.as_ptr(), self.hub.get().cast()) {
                     // Made by one of the others, and at work: the next round takes it away.

@@ -396,6 +396,7 @@ pub unsafe extern "C" fn traverse(
             ffi::Py_TYPE(this).cast::<ffi::PyObject>(),
             greenlet.run.get(),
             greenlet.parent.get().cast(),
+            greenlet.acts_for.get().cast(),
             greenlet.dict.get(),
             context,
         ] {
@@ -421,6 +422,7 @@ pub unsafe extern "C" fn clear(this: *mut ffi::PyObject) -> c_int {
         let greenlet = &*this.cast::<PyGreenlet>();
         ffi::Py_XDECREF(greenlet.run.replace(ptr::null_mut()));
         ffi::Py_XDECREF(greenlet.parent.replace(ptr::null_mut()).cast());
+        ffi::Py_XDECREF(greenlet.acts_for.replace(ptr::null_mut()).cast());
         ffi::Py_XDECREF(greenlet.dict.replace(ptr::null_mut()));
         greenlet.asyncio.clear();
         if !greenlet.is_running() {
@@ -445,6 +447,12 @@ pub unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
     // SAFETY: a greenlet that started has a thread.
     let thread = unsafe { &*greenlet.thread.get() };
     if thread.has_ended() || interpreter_is_finalizing() {
+        return;
+    }
+    if greenlet.wait.is_left_behind() {
+        // SAFETY: the new reference brings the object back to life, for good: its locals are freed
+        // in the parent only.
+        unsafe { ffi::Py_INCREF(this) };
         return;
     }
     if !thread.is_calling() {

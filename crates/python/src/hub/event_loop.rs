@@ -10,6 +10,8 @@ use super::queue::{Entry, ReadyQueue};
 use super::wait::{Reason, WaitList};
 use super::watchers::{self, Pending};
 use super::{HubObject, Source, reactor_error, run};
+use crate::aio::event_loop::{self as asyncio, AsyncioLoop};
+use crate::aio::sockets::Sockets;
 use crate::exceptions;
 use crate::greenlet::thread::Thread;
 use crate::greenlet::types::interpreter_is_finalizing;
@@ -18,6 +20,7 @@ use greenloop_reactor::{Backend, Fired, Reactor};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell, UnsafeCell};
+use std::mem;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,6 +88,8 @@ pub struct EventLoop {
     pub(super) handles_signals: bool,
     /// Something else may wait on the reactor's descriptor: it was asked for.
     pub(super) observed: Cell<bool>,
+    /// The asyncio loops that run on this one.
+    asyncio: RefCell<Vec<Py<AsyncioLoop>>>,
 }
 
 // SAFETY: everything in it is touched with the GIL held only, and what the reactor changes while it
@@ -144,6 +149,7 @@ impl EventLoop {
             listens_until: Cell::new(0),
             handles_signals: run::on_main_thread(),
             observed: Cell::new(false),
+            asyncio: RefCell::new(Vec::new()),
         });
         lock_loops().push(ptr::from_ref(&*this).expose_provenance());
         Ok(this)
@@ -259,6 +265,22 @@ impl EventLoop {
         &self.inbox
     }
 
+    /// The asyncio loops that run on this one.
+    pub fn asyncio(&self) -> &RefCell<Vec<Py<AsyncioLoop>>> {
+        &self.asyncio
+    }
+
+    /// When descriptors and timers were last looked at (ns).
+    pub fn polled_at(&self) -> u64 {
+        self.polled_at.get()
+    }
+
+    /// Has descriptors and timers looked at as soon as the running greenlet leaves.
+    pub fn look_soon(&self) {
+        self.look_at.set(0);
+        self.polled_at.set(0);
+    }
+
     /// Notes that something elsewhere will come back through the inbox.
     pub fn expect_outside(&self) {
         self.outstanding.set(self.outstanding.get() + 1);
@@ -266,7 +288,8 @@ impl EventLoop {
 
     /// Notes that it has come back, or will not.
     pub fn came_from_outside(&self) {
-        self.outstanding.set(self.outstanding.get() - 1);
+        // What a fork has left behind is not counted any more.
+        self.outstanding.set(self.outstanding.get().saturating_sub(1));
     }
 
     /// Whether the loop is going to wait as soon as the running greenlet does.
@@ -370,6 +393,11 @@ impl EventLoop {
                 Fired::Wait { data: Source::Wait(ticket), .. } => {
                     ticket.wake(Reason::Closed);
                 }
+                Fired::Wait {
+                    data: Source::AsyncioWait { event_loop, index, binding }, ..
+                } => {
+                    Sockets::ready(py, self, &event_loop, index, binding);
+                }
                 other => watchers::collect(py, self, other),
             }
         }
@@ -415,8 +443,57 @@ impl EventLoop {
             if let Err(error) = this.reinit(py) {
                 outcome = Err(error);
             }
+            this.leave_behind(py);
         }
         outcome
+    }
+
+    /// In a forked child: what is ready or waited for is the parent's, see `fork`.
+    fn leave_behind(&self, py: Python<'_>) {
+        // SAFETY: the calling thread's record, as the loop is local.
+        let thread = unsafe { &*self.thread };
+        let (here, main) = (thread.current(), thread.main());
+        self.outstanding.set(0);
+        asyncio::forked(py, &self.asyncio);
+        here.wait.bring_along();
+        // SAFETY: a thread's main greenlet lives as long as the thread.
+        unsafe { (*main).wait.bring_along() };
+        let here = here.as_ptr();
+        let mut ready = Vec::new();
+        while let Some(entry) = self.ready(ReadyQueue::pop) {
+            ready.push(entry);
+        }
+        ready.extend(self.inbox.take());
+        for entry in ready {
+            // What is not kept keeps its references: dropping the last one would end a greenlet.
+            if entry.target().is_none_or(|target| ptr::eq(target.cast(), here)) {
+                self.push_local(entry);
+            }
+        }
+        let mut left = Vec::new();
+        self.reactor(|reactor| {
+            reactor.remove_if(
+                |source| match source {
+                    Source::Wait(_) | Source::Start(_) => true,
+                    Source::Throw(timeout) | Source::ThrowUnreferenced(timeout) => {
+                        !timeout.bind(py).get().is_for(here)
+                    }
+                    // Those of asyncio loops are for callbacks, which are not made as long as the
+                    // greenlet that forked does not come back to its loop.
+                    Source::Watcher(_)
+                    | Source::Asyncio { .. }
+                    | Source::AsyncioWatch { .. }
+                    | Source::AsyncioWait { .. } => false,
+                },
+                &mut left,
+            );
+        });
+        let unreferenced =
+            left.iter().filter(|source| matches!(source, Source::ThrowUnreferenced(_))).count();
+        for _ in 0..unreferenced {
+            self.change_unreferenced(false);
+        }
+        left.into_iter().for_each(mem::forget);
     }
 
     /// Drops what is ready: callbacks, and switches to greenlets that were woken.

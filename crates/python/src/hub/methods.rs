@@ -342,6 +342,16 @@ fn _get_hub_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     HubObject::class(py)
 }
 
+/// The exception that the arguments of a throw stand for.
+fn instance_of<'py>(
+    typ: &Bound<'py, PyAny>,
+    val: Option<Bound<'py, PyAny>>,
+    tb: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let none = typ.py().None().into_bound(typ.py());
+    instance_from(typ, val.as_ref().unwrap_or(&none), tb.as_ref().unwrap_or(&none))
+}
+
 /// _throw_later(greenlet, typ, val=None, tb=None)
 /// --
 ///
@@ -349,15 +359,30 @@ fn _get_hub_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 #[pyfunction]
 #[pyo3(signature = (greenlet, typ, val = None, tb = None))]
 fn _throw_later<'py>(
-    py: Python<'py>,
     greenlet: Bound<'py, PyAny>,
     typ: Bound<'py, PyAny>,
     val: Option<Bound<'py, PyAny>>,
     tb: Option<Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    let none = py.None().into_bound(py);
-    let error = instance_from(&typ, val.as_ref().unwrap_or(&none), tb.as_ref().unwrap_or(&none))?;
-    push_throw(&greenlet, error, false)
+    let error = instance_of(&typ, val, tb)?;
+    push_throw(&greenlet, error, How::InTurn)
+}
+
+/// _throw_next(greenlet, typ, val=None, tb=None)
+/// --
+///
+/// As _throw_later, but ahead of everything that is ready in the calling thread, if it is the
+/// greenlet's: a wake-up that is under way to the greenlet comes too late.
+#[pyfunction]
+#[pyo3(signature = (greenlet, typ, val = None, tb = None))]
+fn _throw_next<'py>(
+    greenlet: Bound<'py, PyAny>,
+    typ: Bound<'py, PyAny>,
+    val: Option<Bound<'py, PyAny>>,
+    tb: Option<Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    let error = instance_of(&typ, val, tb)?;
+    push_throw(&greenlet, error, How::Next)
 }
 
 /// _throw_now(greenlet, typ, val=None, tb=None)
@@ -373,8 +398,7 @@ fn _throw_now<'py>(
     val: Option<Bound<'py, PyAny>>,
     tb: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let none = py.None().into_bound(py);
-    let error = instance_from(&typ, val.as_ref().unwrap_or(&none), tb.as_ref().unwrap_or(&none))?;
+    let error = instance_of(&typ, val, tb)?;
     let target = greenlet_argument(&greenlet)?;
     // SAFETY: a live greenlet, in the calling thread or else refused; no borrow is alive.
     unsafe {
@@ -390,10 +414,20 @@ fn _throw_now<'py>(
 /// Kills a greenlet by an exception (class or instance) when its turn comes; from any thread.
 pub fn kill_later(greenlet: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
     let none = greenlet.py().None().into_bound(greenlet.py());
-    push_throw(greenlet, instance_from(exception, &none, &none)?, true)
+    push_throw(greenlet, instance_from(exception, &none, &none)?, How::Kill)
 }
 
-fn push_throw(greenlet: &Bound<'_, PyAny>, error: Bound<'_, PyAny>, is_kill: bool) -> PyResult<()> {
+/// How an exception gets to a greenlet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    InTurn,
+    /// Ahead of everything else that is ready.
+    Next,
+    /// In turn, and a shield holds it back.
+    Kill,
+}
+
+fn push_throw(greenlet: &Bound<'_, PyAny>, error: Bound<'_, PyAny>, how: How) -> PyResult<()> {
     let py = greenlet.py();
     let target = greenlet_argument(greenlet)?;
     // SAFETY: a greenlet has a thread; its hub, if there is one, is alive.
@@ -407,12 +441,11 @@ fn push_throw(greenlet: &Bound<'_, PyAny>, error: Bound<'_, PyAny>, is_kill: boo
             })?
         };
         let (greenlet, error) = (greenlet.clone().into_ptr().cast(), error.into_ptr());
-        let entry = if is_kill {
-            Entry::Kill { greenlet, error }
-        } else {
-            Entry::Throw { greenlet, error }
-        };
-        hub.push(thread, entry);
+        match how {
+            How::Kill => hub.push(thread, Entry::Kill { greenlet, error }),
+            How::Next if thread.is_calling() => hub.push_next(Entry::Throw { greenlet, error }),
+            How::InTurn | How::Next => hub.push(thread, Entry::Throw { greenlet, error }),
+        }
     }
     Ok(())
 }
@@ -517,10 +550,10 @@ fn _destroy_hub(hub: Bound<'_, PyAny>, destroy_loop: bool) -> PyResult<()> {
 /// --
 ///
 /// Makes the descriptors of this thread's loops anew: those of the parent process are shared with
-/// it. Registered with os.register_at_fork.
+/// it. Greenlets that waited stay behind. Registered with os.register_at_fork.
 #[pyfunction]
 fn _after_fork_in_child(py: Python<'_>) -> PyResult<()> {
-    crate::greenlet::asyncio::forked();
+    crate::fork::forked();
     EventLoop::all_forked(py)
 }
 
@@ -562,6 +595,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(_set_hub_class, module)?,
         wrap_pyfunction!(_get_hub_class, module)?,
         wrap_pyfunction!(_throw_later, module)?,
+        wrap_pyfunction!(_throw_next, module)?,
         wrap_pyfunction!(_throw_now, module)?,
         wrap_pyfunction!(_switch_later, module)?,
         wrap_pyfunction!(_join_hub, module)?,

@@ -14,10 +14,13 @@ pub mod queue;
 pub mod run;
 pub mod shield;
 pub mod sleep;
+pub mod time_sleep;
 pub mod wait;
 pub mod watch;
 pub mod watchers;
 
+use crate::aio::event_loop::AsyncioLoop;
+use crate::aio::handle::HandleRef;
 use crate::greenlet::object::{Payload, PyGreenlet};
 use crate::greenlet::thread::Thread;
 use crate::greenlet::{switch, types};
@@ -45,6 +48,12 @@ pub enum Source {
     ThrowUnreferenced(Py<Timeout>),
     /// A greenlet to start (`start_later`).
     Start(Py<PyAny>),
+    /// A timer of an asyncio loop, and the number of the loop's binding to this hub.
+    Asyncio { handle: HandleRef, binding: u64 },
+    /// A reader or writer of an asyncio loop.
+    AsyncioWatch { handle: HandleRef, binding: u64 },
+    /// A coroutine that waits for a socket: which one of the loop's.
+    AsyncioWait { event_loop: Py<AsyncioLoop>, index: usize, binding: u64 },
 }
 
 /// Switches made without a look at the clock.
@@ -197,6 +206,11 @@ impl HubObject {
 }
 
 impl EventLoop {
+    /// How long greenlets may go on before descriptors and timers are looked at (ns).
+    pub fn switch_interval(&self) -> u64 {
+        self.switch_interval.get()
+    }
+
     /// Whether another switch may be made before descriptors and timers are looked at.
     #[inline]
     fn may_hand_over(&self, thread: &Thread) -> bool {
@@ -312,6 +326,7 @@ pub fn reactor_error(py: Python<'_>, error: &std::io::Error) -> PyErr {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     methods::register(module)?;
     sleep::register(module)?;
+    time_sleep::register(module)?;
     shield::register(module)?;
     callback::register(module)?;
     loop_object::register(module)?;

@@ -46,6 +46,24 @@ impl Entry {
         }
     }
 
+    /// Which greenlet it is for: none of a callback, or of a `Timeout` that has been stopped.
+    pub fn target(&self) -> Option<*mut PyGreenlet> {
+        match *self {
+            Self::Resume { greenlet, .. }
+            | Self::Start { greenlet }
+            | Self::Switch { greenlet, .. }
+            | Self::SwitchArgs { greenlet, .. }
+            | Self::Throw { greenlet, .. }
+            | Self::Kill { greenlet, .. } => Some(greenlet),
+            // SAFETY: an owned `Timeout`; the GIL is held.
+            Self::Timeout { timer } => unsafe {
+                let timer = Bound::from_borrowed_ptr(Python::assume_attached(), timer);
+                timer.cast::<Timeout>().ok().and_then(|timer| timer.get().target())
+            },
+            Self::Call { .. } => None,
+        }
+    }
+
     /// Has the references dropped after the switch that is being made.
     #[cold]
     pub fn leave_over(self, thread: &Thread) {

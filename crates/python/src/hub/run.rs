@@ -11,14 +11,19 @@ use super::phases::Phase;
 use super::queue::{Entry, ReadyQueue};
 use super::wait::{Reason, reason_of};
 use super::{HubObject, Source, blocked, callback, reactor_error, watchers};
+use crate::aio::descriptors::Descriptors;
+use crate::aio::event_loop::{self as asyncio, AsyncioLoop};
+use crate::aio::sockets::Sockets;
 use crate::errors::{raise, take_raised};
 use crate::greenlet::exceptions::is_greenlet_exit;
 use crate::greenlet::object::{Next, Payload, PyGreenlet};
 use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
 use crate::greenlet::types::interpreter_is_finalizing;
+use crate::task::functions::new_raw;
 use crate::task::timeout::Timeout;
 use greenloop_reactor::{Fired, Polled};
+use pyo3::IntoPyObjectExt;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -215,6 +220,9 @@ impl EventLoop {
     /// is nothing to wait for.
     fn poll(&self, py: Python<'_>, thread: &Thread, hurry: bool) -> bool {
         thread.bury_orphans();
+        if !self.asyncio().borrow().is_empty() {
+            asyncio::before_poll(py, self.asyncio());
+        }
         self.iteration.set(self.iteration.get() + 1);
         if !self.phases.is_empty(Phase::Prepare) {
             self.hand_over.give_up();
@@ -230,10 +238,10 @@ impl EventLoop {
         let outcome = self.poll_into(py, thread, &mut fired, hurry);
         self.polled_at.set(self.update_now());
         self.look_later(thread);
-        let mut signalled = false;
+        let (mut woken, mut signalled) = (false, false);
         let mut more = true;
         match outcome {
-            Ok(Some(polled)) => signalled = polled.interrupted,
+            Ok(Some(polled)) => signalled = polled.interrupted || polled.signalled,
             Ok(None) => more = false,
             Err(error) => self.report(py, None, reactor_error(py, &error)),
         }
@@ -241,6 +249,11 @@ impl EventLoop {
             match event {
                 Fired::Wait { ready, data: Source::Wait(ticket), .. } => {
                     ticket.wake(reason_of(ready));
+                }
+                Fired::Wait {
+                    data: Source::AsyncioWait { event_loop, index, binding }, ..
+                } => {
+                    Sockets::ready(py, self, &event_loop, index, binding);
                 }
                 Fired::Timer { data: Source::Wait(ticket), .. } => {
                     ticket.wake(Reason::TimedOut);
@@ -255,7 +268,24 @@ impl EventLoop {
                 Fired::Timer { data: Source::Start(greenlet), .. } => {
                     self.push_local(Entry::Start { greenlet: greenlet.into_ptr().cast() });
                 }
-                Fired::Woken => signalled = true,
+                Fired::Timer { data: Source::Asyncio { handle, binding }, .. } => {
+                    AsyncioLoop::timer_fired(py, self, handle, binding);
+                }
+                Fired::Watch { key, ready } => {
+                    let data = self.reactor(|reactor| match reactor.watch_data(key) {
+                        Some(Source::AsyncioWatch { handle, binding }) => {
+                            Some((handle.clone(), *binding))
+                        }
+                        _ => None,
+                    });
+                    match data {
+                        Some((handle, binding)) => {
+                            Descriptors::ready(py, self, (key, ready), handle, binding)
+                        }
+                        None => watchers::collect(py, self, event),
+                    }
+                }
+                Fired::Woken => woken = true,
                 other => watchers::collect(py, self, other),
             }
         }
@@ -265,15 +295,33 @@ impl EventLoop {
         if !self.inbox().is_empty() {
             self.open_inbox();
         }
-        if signalled && self.handles_signals() {
-            self.check_signals(py);
+        if (woken || signalled) && self.handles_signals() {
+            self.check_signals(py, signalled);
         }
         self.one_round.wake_all();
         more
     }
 
-    /// Runs Python's signal handlers. What they raise goes to the main greenlet.
-    fn check_signals(&self, py: Python<'_>) {
+    /// Runs Python's signal handlers: in a greenlet, so that they may wait, if it is `likely` that
+    /// there are any to run. What they raise goes to the main greenlet.
+    fn check_signals(&self, py: Python<'_>, likely: bool) {
+        if likely && self.hub().is_some() {
+            static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let started = RUN
+                .get_or_try_init(py, || wrap_pyfunction!(_run_signal_handlers, py)?.into_py_any(py))
+                .and_then(|run| new_raw(run.bind(py).clone()));
+            match started {
+                Ok(greenlet) => {
+                    self.push_local(Entry::Start { greenlet: greenlet.into_ptr().cast() })
+                }
+                Err(error) => self.report(py, None, error),
+            }
+        } else {
+            self.run_signal_handlers(py);
+        }
+    }
+
+    fn run_signal_handlers(&self, py: Python<'_>) {
         // SAFETY: the GIL is held.
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
             self.report(py, None, PyErr::fetch(py));
@@ -395,6 +443,13 @@ impl EventLoop {
                 && self.one_round.is_empty()
                 && other_threads_run())
     }
+}
+
+/// The body of the greenlet in which the hub has signal handlers run.
+#[pyfunction]
+fn _run_signal_handlers(py: Python<'_>) -> PyResult<()> {
+    HubObject::get(py)?.run_signal_handlers(py);
+    Ok(())
 }
 
 /// Has signals write to `fd` and returns what they have written to before; -1 for none.

@@ -174,7 +174,7 @@ unsafe impl Sync for Shield {}
 #[pymethods]
 impl Shield {
     #[new]
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { greenlet: RefCell::new(None), entered: Cell::new(0) }
     }
 
@@ -238,6 +238,23 @@ impl Shield {
 }
 
 impl Shield {
+    /// Runs a block in which the current greenlet is shielded.
+    pub fn around<'py, T>(
+        slf: &Bound<'py, Self>,
+        block: impl FnOnce() -> PyResult<T>,
+    ) -> PyResult<T> {
+        let py = slf.py();
+        Self::__enter__(slf)?;
+        let result = block();
+        let none = py.None();
+        let none = none.bind(py);
+        match &result {
+            Ok(_) => slf.get().__exit__(none, none, none)?,
+            Err(error) => slf.get().__exit__(none, error.value(py).as_any(), none)?,
+        }
+        result
+    }
+
     /// The greenlet that is in it, if there is one.
     fn owner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         if self.entered.get() == 0 {

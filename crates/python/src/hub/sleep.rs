@@ -118,7 +118,7 @@ unsafe fn arguments(
 
 /// Waits. False with an exception set if the wait ended by one.
 #[inline(never)]
-fn pause(seconds: f64, keep_running: bool) -> bool {
+pub fn pause(seconds: f64, keep_running: bool) -> bool {
     // SAFETY: the GIL is held.
     let py = unsafe { Python::assume_attached() };
     let wait = match Wait::begin(py, ptr::null_mut()) {
@@ -144,6 +144,20 @@ fn pause_unreferenced(wait: Wait<'_>, deadline: Option<u64>) -> bool {
     let woken = wait.park(None, deadline);
     hub.change_unreferenced(false);
     done(woken)
+}
+
+/// Lets everybody run who is ready, if the running greenlet may wait here. Returns whether it has
+/// waited.
+///
+/// # Errors
+///
+/// What it is thrown meanwhile.
+pub fn give_way(py: Python<'_>) -> PyResult<bool> {
+    // The hub itself may not, nor code that runs in the middle of another wait.
+    let Ok(wait) = Wait::begin(py, ptr::null_mut()) else { return Ok(false) };
+    wait.ticket().wake(Reason::Notified);
+    wait.park(None, None).into_result()?;
+    Ok(true)
 }
 
 #[inline]

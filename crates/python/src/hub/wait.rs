@@ -15,6 +15,7 @@ use super::event_loop::EventLoop;
 use super::queue::Entry;
 use super::{HubObject, Source, reactor_error};
 use crate::exceptions;
+use crate::fork;
 use crate::greenlet::object::{Payload, PyGreenlet};
 use crate::greenlet::switch;
 use crate::greenlet::thread::Thread;
@@ -54,6 +55,8 @@ pub struct WaitState {
     reason: Cell<Reason>,
     /// How many shields it is in, see `hub::shield`.
     level: Cell<u16>,
+    /// In which process its last wait began, see `fork`.
+    process: Cell<u32>,
     /// Its class has a method `switch_out`, which is called when it leaves.
     is_told: Cell<bool>,
     /// What it waits on, for messages: borrowed, alive as long as the wait (the waiting function
@@ -68,6 +71,7 @@ impl WaitState {
     pub const fn new() -> Self {
         Self {
             number: Cell::new(0),
+            process: Cell::new(0),
             phase: Cell::new(Phase::Idle),
             reason: Cell::new(Reason::Notified),
             level: Cell::new(0),
@@ -87,6 +91,17 @@ impl WaitState {
     /// Whether the greenlet is in a wait, woken or not.
     pub fn is_waiting(&self) -> bool {
         self.phase.get() != Phase::Idle
+    }
+
+    /// Whether it is in a wait that began before the process was forked: the parent goes on with it.
+    #[inline]
+    pub fn is_left_behind(&self) -> bool {
+        self.process.get() != fork::count() && self.is_waiting()
+    }
+
+    /// Has the greenlet go on in this process although it was here before the fork.
+    pub fn bring_along(&self) {
+        self.process.set(fork::count());
     }
 
     /// How many shields it is in.
@@ -129,6 +144,12 @@ impl Ticket {
         Self { greenlet: greenlet.as_greenlet(), number: greenlet.wait.number.get() }
     }
 
+    /// The greenlet that waits: borrowed from the ticket.
+    #[inline]
+    pub fn greenlet(&self) -> *mut ffi::PyObject {
+        self.greenlet.cast()
+    }
+
     /// Ends the wait, if it is still on. May be called from any thread that holds the GIL.
     pub fn wake(self, reason: Reason) -> bool {
         // SAFETY: owned.
@@ -161,7 +182,7 @@ fn become_woken(
     reason: Reason,
 ) -> Option<(&Thread, &EventLoop)> {
     let wait = &greenlet.wait;
-    if wait.number.get() != number || wait.phase.get() != Phase::Parked {
+    if wait.number.get() != number || wait.phase.get() != Phase::Parked || wait.is_left_behind() {
         return None;
     }
     // SAFETY: a greenlet that is parked has a thread.
@@ -187,6 +208,12 @@ pub struct WaitList {
     first: Cell<*mut PyGreenlet>,
     last: Cell<*mut PyGreenlet>,
     len: Cell<usize>,
+}
+
+impl Default for WaitList {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 // SAFETY: touched with the GIL held only.
@@ -282,6 +309,10 @@ impl WaitList {
             unsafe {
                 let greenlet = &*first;
                 self.unlink(greenlet);
+                if greenlet.wait.is_left_behind() {
+                    // The list's reference stays: dropping the last one would end the greenlet.
+                    continue;
+                }
                 let woken = wake_numbered(greenlet, greenlet.wait.number.get(), Reason::Notified);
                 ffi::Py_DECREF(first.cast());
                 if woken {
@@ -296,6 +327,11 @@ impl WaitList {
     pub fn wake_next(&self) {
         let first = self.first.get();
         if first.is_null() {
+            return;
+        }
+        // SAFETY: a member, which is alive.
+        if unsafe { (*first).wait.is_left_behind() } {
+            self.wake_one();
             return;
         }
         // SAFETY: a member, whose reference `unlink` hands over, to the entry if there is one. It
@@ -360,10 +396,18 @@ impl Drop for Thrown {
 
 impl From<PyErr> for Thrown {
     #[cold]
+    #[inline(never)]
     fn from(error: PyErr) -> Self {
         // SAFETY: the GIL is held wherever a wait ends.
         let py = unsafe { Python::assume_attached() };
         Self::new(error.into_value(py).into_ptr())
+    }
+}
+
+impl From<Thrown> for PyErr {
+    #[cold]
+    fn from(thrown: Thrown) -> Self {
+        thrown.into_err()
     }
 }
 
@@ -384,8 +428,14 @@ impl Woken {
     /// The reason, or the exception.
     #[inline]
     pub fn into_result(self) -> PyResult<Reason> {
+        Ok(self.into_reason()?)
+    }
+
+    /// As `into_result`, in fewer words.
+    #[inline]
+    pub fn into_reason(self) -> Result<Reason, Thrown> {
         match self.error {
-            Some(error) => Err(error.into_err()),
+            Some(error) => Err(error),
             None => Ok(self.reason.expect("a wait ends for a reason or by an exception")),
         }
     }
@@ -444,6 +494,7 @@ impl<'a> Wait<'a> {
             return Err(exceptions::blocking_in_wait(py));
         }
         here.wait.phase.set(Phase::Parked);
+        here.wait.bring_along();
         here.wait.on.set(on);
         // SAFETY: `here` is the running greenlet and stays alive while it runs this. The hub may
         // be taken from its thread meanwhile: the wait keeps it.
@@ -456,6 +507,12 @@ impl<'a> Wait<'a> {
     /// The hub, for use after the wait too.
     pub fn hub(&self) -> HeldHub {
         HeldHub::new(self.hub)
+    }
+
+    /// The greenlet that waits: borrowed, it runs now.
+    #[inline]
+    pub fn greenlet(&self) -> *mut ffi::PyObject {
+        self.here.as_ptr()
     }
 
     /// A ticket for whoever is to wake this wait.
@@ -490,16 +547,20 @@ impl<'a> Wait<'a> {
     ) -> Woken {
         let key = match self.register(fd, owner, interest) {
             Ok(key) => key,
-            Err(error) => {
-                self.end();
-                let error = Some(reactor_error(py, &error).into());
-                return Woken { reason: None, error };
-            }
+            Err(error) => return self.refused(py, &error),
         };
         let timer = self.enter(None, deadline);
         // SAFETY: the calling thread's record and hub; no borrow is alive.
         let payload = unsafe { self.switch_out() };
         self.leave(payload, timer, Some(key))
+    }
+
+    /// Ends a wait that could not be set up.
+    #[cold]
+    #[inline(never)]
+    fn refused(self, py: Python<'_>, error: &std::io::Error) -> Woken {
+        self.end();
+        Woken { reason: None, error: Some(reactor_error(py, error).into()) }
     }
 
     /// Leaves; what the greenlet's method `switch_out` raises ends the wait at once.

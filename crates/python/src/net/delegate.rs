@@ -2,13 +2,15 @@
 //! descriptor being non-blocking: when one would have to, the wait is ours and it is made again.
 
 use super::arguments::{Call, int};
-use super::errors::raised;
+use super::errors::{last_error, raised};
 use super::state::SocketState;
 use super::wait::{Direction, Operation};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 use std::ffi::c_int;
+use std::os::fd::RawFd;
 
 type Object = *mut ffi::PyObject;
 type Socket<'a, 'py> = &'a Bound<'py, PyAny>;
@@ -127,7 +129,48 @@ pub fn recvmsg_into(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) ->
 
 pub fn accept(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) -> PyResult<Object> {
     static METHOD: Method = Method::new("_accept", Direction::Read);
-    pass(&METHOD, socket, state, call, usize::MAX)
+    let py = socket.py();
+    // SAFETY: a new reference.
+    let pair =
+        unsafe { Bound::from_owned_ptr(py, pass(&METHOD, socket, state, call, usize::MAX)?) };
+    let fd = pair.get_item(0)?.extract::<RawFd>()?;
+    // The C function leaves it as it is.
+    // SAFETY: an open descriptor, which nobody else knows yet.
+    if unsafe { libc::ioctl(fd, libc::FIONBIO, &raw const ON) } != 0 {
+        let error = last_error(py);
+        // SAFETY: as above; nobody will know it.
+        unsafe { libc::close(fd) };
+        return Err(error);
+    }
+    Ok(pair.into_ptr())
+}
+
+/// For `FIONBIO`.
+static ON: c_int = 1;
+
+pub fn sendmsg_afalg(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) -> PyResult<Object> {
+    static METHOD: Method = Method::new("sendmsg_afalg", Direction::Write);
+    let mut args = all(call);
+    let flags = match position(socket.py(), call.names, "flags")? {
+        Some(index) => dont_wait(socket.py(), args[call.count + index])?,
+        None => 0,
+    };
+    METHOD.call(socket, state, &mut args, call.names, flags)
+}
+
+/// Which of the keyword arguments has a name.
+fn position(py: Python<'_>, names: Object, name: &str) -> PyResult<Option<usize>> {
+    if names.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the tuple of keyword names of a call.
+    let names = unsafe { Bound::from_borrowed_ptr(py, names) }.cast_into::<PyTuple>()?;
+    for (index, known) in names.iter().enumerate() {
+        if known.extract::<&str>()? == name {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
 }
 
 pub fn sendto(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) -> PyResult<Object> {

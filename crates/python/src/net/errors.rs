@@ -52,9 +52,14 @@ pub fn raised(py: Python<'_>) -> PyErr {
 pub fn give(py: Python<'_>, result: PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
     match result {
         Ok(object) => object,
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
+        Err(error) => set(py, error),
     }
+}
+
+/// Sets an exception; returns null.
+#[cold]
+#[inline(never)]
+fn set(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
+    error.restore(py);
+    std::ptr::null_mut()
 }

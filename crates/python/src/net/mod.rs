@@ -4,22 +4,28 @@
 //! descriptor and is kept non-blocking. What is ours about a socket is in `state`; `methods` are
 //! the methods that programs call all the time, put on the Python class by `attach`.
 
-mod address;
-mod arguments;
-mod attach;
+pub mod address;
+pub mod arguments;
+pub mod attach;
 mod delegate;
-mod errors;
+pub mod errors;
+mod file;
 mod poll;
-mod receive;
+pub mod receive;
 mod send;
-mod state;
-mod wait;
+pub mod state;
+mod stream;
+mod tls;
+pub mod wait;
 
 use pyo3::prelude::*;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<state::SocketState>()?;
     attach::register(module)?;
+    file::register(module)?;
+    module.add_function(wrap_pyfunction!(receive::_accept_pending, module)?)?;
+    module.add_function(wrap_pyfunction!(receive::_is_readable, module)?)?;
     poll::register(module)?;
-    Ok(())
+    stream::register(module)
 }

@@ -100,13 +100,14 @@ fn wait_for_any(
             let wait = Wait::begin(py, std::ptr::null_mut())?;
             wait.park_on_fd(py, only.fd, 0, interest(only.events), deadline).into_result()
         }
-        _ if entries.iter().all(is_plain) => wait_on_each(py, entries, deadline),
+        _ if entries.iter().all(is_plain) => wait_on_each(py, plain_parts(entries), deadline),
         // Urgent data, half-closed connections, errors alone: the reactor has no names for
         // them, a descriptor that stands for all of them has.
         _ => {
             let all = gather(py, entries)?;
-            let wait = Wait::begin(py, std::ptr::null_mut())?;
-            wait.park_on_fd(py, all.as_raw_fd(), 0, Interest::READABLE, deadline).into_result()
+            // It forgets a descriptor that is closed; the reactor tells.
+            let waits = std::iter::once((all.as_raw_fd(), Interest::READABLE));
+            wait_on_each(py, waits.chain(plain_parts(entries)), deadline)
         }
     }
 }
@@ -119,19 +120,26 @@ fn interest(events: i16) -> Interest {
     }
 }
 
+/// What the reactor can wait for.
+fn plain_parts(entries: &[libc::pollfd]) -> impl Iterator<Item = (RawFd, Interest)> {
+    entries
+        .iter()
+        .filter(|entry| entry.events & PLAIN != 0)
+        .map(|entry| (entry.fd, interest(entry.events)))
+}
+
 fn wait_on_each(
     py: Python<'_>,
-    entries: &[libc::pollfd],
+    waits: impl Iterator<Item = (RawFd, Interest)>,
     deadline: Option<u64>,
 ) -> PyResult<Reason> {
     let wait = Wait::begin(py, std::ptr::null_mut())?;
     let hub = wait.hub();
-    let mut keys = Vec::with_capacity(entries.len());
+    let mut keys = Vec::new();
     let mut failed = None;
-    for entry in entries {
+    for (fd, interest) in waits {
         let source = Source::Wait(wait.ticket());
-        let registered =
-            hub.reactor(|reactor| reactor.wait_fd(entry.fd, 0, interest(entry.events), source));
+        let registered = hub.reactor(|reactor| reactor.wait_fd(fd, 0, interest, source));
         match registered {
             Ok(key) => keys.push(key),
             Err(error) => {

@@ -3,9 +3,11 @@
 use super::address::Address;
 use super::arguments::{Buffer, Call, int, size};
 use super::delegate;
-use super::errors::raised;
+use super::errors::{check_signals, errno, last_error, raised};
 use super::state::SocketState;
-use super::wait::{Direction, Operation};
+use super::wait::{Direction, Operation, is_ready};
+use crate::hub::wait::Thrown;
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -25,14 +27,18 @@ type State<'a, 'py> = &'a Bound<'py, SocketState>;
 
 /// Reads up to this size go through memory of the thread, so that what is received is
 /// allocated in its real size, and nothing is held while waiting.
-const SCRATCH: usize = 64 * 1024;
+pub const SCRATCH: usize = 64 * 1024;
+
+/// From this size on the copy out of the scratch memory costs more than to allocate for the size
+/// asked for and to give back what was too much.
+pub const MUCH: usize = 16 * 1024;
 
 thread_local! {
     static MEMORY: UnsafeCell<Vec<u8>> = const { UnsafeCell::new(Vec::new()) };
 }
 
 /// The thread's scratch memory. What is in it is lost when the greenlet waits.
-fn scratch() -> *mut u8 {
+pub fn scratch() -> *mut u8 {
     MEMORY.with(|memory| {
         // SAFETY: no reference outlives this block; the vector never changes again.
         unsafe {
@@ -67,12 +73,32 @@ unsafe fn fill(
     start: *mut u8,
     len: usize,
     flags: c_int,
-) -> PyResult<usize> {
+) -> Result<usize, Thrown> {
     // SAFETY: as the caller guarantees.
-    let mut received = operation.run(|fd| unsafe { receive(fd, start, len, flags) })?;
+    let received =
+        operation.run_after_exhaustion(|fd| unsafe { receive(fd, start, len, flags) })?;
+    note_read(operation, received, len, flags);
     if !waits_for_all(operation, flags) {
         return Ok(received);
     }
+    // SAFETY: as the caller guarantees.
+    unsafe { fill_rest(operation, start, len, flags, received) }
+}
+
+/// Goes on receiving after the first `received` of `len` bytes.
+///
+/// # Safety
+///
+/// As for `fill`.
+#[cold]
+#[inline(never)]
+unsafe fn fill_rest(
+    operation: &mut Operation<'_, '_>,
+    start: *mut u8,
+    len: usize,
+    flags: c_int,
+    mut received: usize,
+) -> Result<usize, Thrown> {
     while received > 0 && received < len {
         // SAFETY: within the memory.
         let more = operation
@@ -83,6 +109,16 @@ unsafe fn fill(
         received += more;
     }
     Ok(received)
+}
+
+/// Notes what a read tells of the next one.
+#[inline]
+fn note_read(operation: &Operation<'_, '_>, received: usize, len: usize, flags: c_int) {
+    let state = operation.state.get();
+    if flags == 0 && 0 < received && received < len {
+        state.note_short_read(operation.py);
+    }
+    state.set_reads_much(received >= MUCH);
 }
 
 /// Whether the kernel would have waited for the full length on a blocking descriptor.
@@ -104,11 +140,11 @@ fn is_stream(fd: RawFd) -> bool {
 }
 
 /// Makes bytes of up to `len` received by `fill`.
-fn receive_bytes(
+pub fn receive_bytes(
     py: Python<'_>,
     len: usize,
     keeps: bool,
-    mut fill: impl FnMut(*mut u8) -> PyResult<usize>,
+    mut fill: impl FnMut(*mut u8) -> Result<usize, Thrown>,
 ) -> PyResult<Object> {
     if len <= SCRATCH && !keeps {
         let memory = scratch();
@@ -117,23 +153,70 @@ fn receive_bytes(
         let bytes = unsafe { ffi::PyBytes_FromStringAndSize(memory.cast(), received as isize) };
         return if bytes.is_null() { Err(raised(py)) } else { Ok(bytes) };
     }
-    // SAFETY: fresh bytes, which nobody else knows of until they are resized.
-    unsafe {
-        let mut bytes = ffi::PyBytes_FromStringAndSize(ptr::null(), len as isize);
-        if bytes.is_null() {
-            return Err(raised(py));
-        }
-        let received = match fill(ffi::PyBytes_AsString(bytes).cast()) {
-            Ok(received) => received,
-            Err(error) => {
-                ffi::Py_DECREF(bytes);
-                return Err(error);
+    let bytes = NewBytes::allocate(py, len)?;
+    let received = fill(bytes.start())?;
+    bytes.cut(py, received)
+}
+
+/// Bytes that nobody else knows of yet.
+struct NewBytes(Object);
+
+impl NewBytes {
+    fn allocate(py: Python<'_>, len: usize) -> PyResult<Self> {
+        // SAFETY: makes bytes, which are not initialised.
+        let bytes = unsafe { ffi::PyBytes_FromStringAndSize(ptr::null(), len as isize) };
+        if bytes.is_null() { Err(raised(py)) } else { Ok(Self(bytes)) }
+    }
+
+    fn start(&self) -> *mut u8 {
+        // SAFETY: bytes.
+        unsafe { ffi::PyBytes_AsString(self.0).cast() }
+    }
+
+    /// The first `len` of them, which have been written. They stay where they are.
+    fn cut(self, py: Python<'_>, len: usize) -> PyResult<Object> {
+        let mut bytes = self.0;
+        std::mem::forget(self);
+        // SAFETY: an owned reference, the only one; null and dropped after an error.
+        unsafe {
+            if len < ffi::PyBytes_Size(bytes) as usize
+                && _PyBytes_Resize(&raw mut bytes, len as isize) != 0
+            {
+                return Err(raised(py));
             }
-        };
-        if received < len && _PyBytes_Resize(&raw mut bytes, received as isize) != 0 {
-            return Err(raised(py));
         }
         Ok(bytes)
+    }
+}
+
+impl Drop for NewBytes {
+    fn drop(&mut self) {
+        // SAFETY: an owned reference; the GIL is held where bytes are received.
+        unsafe { ffi::Py_DECREF(self.0) };
+    }
+}
+
+/// Receives bytes to where they stay. Nothing is held while waiting.
+fn receive_in_place(
+    operation: &mut Operation<'_, '_>,
+    len: usize,
+    flags: c_int,
+) -> PyResult<Object> {
+    let py = operation.py;
+    let mut would_block = operation.is_exhausted();
+    loop {
+        if would_block {
+            operation.wait()?;
+        }
+        let bytes = NewBytes::allocate(py, len)?;
+        let start = bytes.start();
+        // SAFETY: memory for `len` bytes.
+        let received = operation.attempt(&mut |fd| unsafe { receive(fd, start, len, flags) })?;
+        if let Some(received) = received {
+            note_read(operation, received, len, flags);
+            return bytes.cut(py, received);
+        }
+        would_block = true;
     }
 }
 
@@ -151,6 +234,9 @@ pub fn recv(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) -> PyResul
     let flags = int(py, flags, 0)?;
     let mut operation = Operation::new(socket, state, Direction::Read, flags);
     let keeps = waits_for_all(&operation, flags);
+    if !keeps && (len > SCRATCH || (len >= MUCH && state.get().reads_much())) {
+        return receive_in_place(&mut operation, len, flags);
+    }
     receive_bytes(py, len, keeps, |start| {
         // SAFETY: memory for `len` bytes, which is the caller's own if it has to keep them.
         unsafe { fill(&mut operation, start, len, flags) }
@@ -263,16 +349,71 @@ pub fn accept(socket: Socket<'_, '_>, state: State<'_, '_>, call: Call) -> PyRes
     let [] = unsafe { call.sort("_accept", [], 0)? };
     let mut operation = Operation::new(socket, state, Direction::Read, 0);
     let mut address = Address::new();
-    let fd = operation.run(|fd| {
-        let peer = address.as_mut_ptr();
-        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: the address has the room that `len` says.
-        unsafe { libc::accept4(fd, peer, &raw mut address.len, flags) as isize }
-    })? as RawFd;
+    let fd = operation.run(|fd| accept_at(fd, &mut address))?;
+    accepted(py, fd as RawFd, &address)
+}
+
+/// accept4(2), for a non-blocking descriptor that children do not inherit.
+fn accept_at(listener: RawFd, address: &mut Address) -> isize {
+    let peer = address.as_mut_ptr();
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the address has the room that `len` says.
+    unsafe { libc::accept4(listener, peer, &raw mut address.len, flags) as isize }
+}
+
+/// The descriptor of a connection and the address of the peer, as a tuple.
+fn accepted(py: Python<'_>, fd: RawFd, address: &Address) -> PyResult<Object> {
     // SAFETY: a new descriptor, closed unless it is given away below.
     let connection = unsafe { OwnedFd::from_raw_fd(fd) };
     let number = fd.into_pyobject(py)?.into_ptr();
-    let pair = with_address(py, number, &address)?;
+    let pair = with_address(py, number, address)?;
     std::mem::forget(connection);
     Ok(pair)
+}
+
+/// Whether there is something to read, or to accept, right now.
+///
+/// Before another accept(2) this pays: one that finds nothing has made a socket all the same, and
+/// takes several times as long.
+#[pyfunction]
+pub fn _is_readable(fd: RawFd) -> bool {
+    is_ready(fd, Direction::Read)
+}
+
+/// Accepts a connection if there is one, without waiting: returns its descriptor, which is
+/// non-blocking, and the address of the peer; None if there is none. The address is None for
+/// families that only the standard module knows.
+///
+/// Raises OSError.
+#[pyfunction]
+pub fn _accept_pending(py: Python<'_>, fd: RawFd, family: i32) -> PyResult<Option<Py<PyAny>>> {
+    let is_known = Address::knows(family);
+    loop {
+        let mut address = Address::new();
+        let connection = accept_at(fd, &mut address);
+        if connection < 0 {
+            match errno() {
+                libc::EAGAIN => return Ok(None),
+                libc::EINTR => check_signals(py)?,
+                // Of the connection, not of the listener: the peer has given it up meanwhile.
+                libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::ENONET
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH => {}
+                _ => return Err(last_error(py)),
+            }
+            continue;
+        }
+        let connection = connection as RawFd;
+        if !is_known {
+            return Ok(Some((connection, py.None()).into_py_any(py)?));
+        }
+        // SAFETY: a new reference.
+        let pair = unsafe { Bound::from_owned_ptr(py, accepted(py, connection, &address)?) };
+        return Ok(Some(pair.unbind()));
+    }
 }

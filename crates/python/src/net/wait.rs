@@ -1,8 +1,9 @@
 //! Trying a system call, and waiting when it would block.
 
 use super::errors::{check_signals, errno};
-use super::state::SocketState;
+use super::state::{Place, SocketState};
 use crate::errors::os_error;
+use crate::hub::wait::Thrown;
 use crate::time::deadline_after;
 use greenloop_reactor::{Interest, monotonic_ns};
 use pyo3::exceptions::PyValueError;
@@ -22,6 +23,15 @@ impl Direction {
         match self {
             Self::Read => Interest::READABLE,
             Self::Write => Interest::WRITABLE,
+        }
+    }
+
+    /// Where whoever waits for this alone does so.
+    #[inline]
+    pub fn place(self) -> Place {
+        match self {
+            Self::Read => Place::Reader,
+            Self::Write => Place::Writer,
         }
     }
 
@@ -118,18 +128,62 @@ impl<'a, 'py> Operation<'a, 'py> {
     ///
     /// The system call's OSError; TimeoutError; whatever is thrown into the waiting greenlet.
     #[inline]
-    pub fn run(&mut self, mut call: impl FnMut(RawFd) -> isize) -> PyResult<usize> {
+    pub fn run(&mut self, call: impl FnMut(RawFd) -> isize) -> Result<usize, Thrown> {
+        self.run_from(false, call)
+    }
+
+    /// As `run`, for a read: waits first if the last one has shown that another would be in vain.
+    #[inline]
+    pub fn run_after_exhaustion(
+        &mut self,
+        call: impl FnMut(RawFd) -> isize,
+    ) -> Result<usize, Thrown> {
+        self.run_from(self.is_exhausted(), call)
+    }
+
+    #[inline]
+    fn run_from(
+        &mut self,
+        mut would_block: bool,
+        mut call: impl FnMut(RawFd) -> isize,
+    ) -> Result<usize, Thrown> {
+        loop {
+            if would_block {
+                self.wait()?;
+            }
+            if let Some(result) = self.attempt(&mut call)? {
+                return Ok(result);
+            }
+            would_block = true;
+        }
+    }
+
+    /// Makes a system call; `None` if the greenlet has to `wait` for it to succeed.
+    ///
+    /// # Errors
+    ///
+    /// The system call's OSError, also for want of readiness if the call does not wait.
+    #[inline]
+    pub fn attempt(
+        &mut self,
+        call: &mut impl FnMut(RawFd) -> isize,
+    ) -> Result<Option<usize>, Thrown> {
         loop {
             let result = call(self.state.get().fd());
             if result >= 0 {
-                return Ok(result as usize);
+                return Ok(Some(result as usize));
             }
-            match errno() {
-                libc::EINTR => check_signals(self.py)?,
-                libc::EAGAIN if self.may_wait() => self.wait()?,
-                number => return Err(os_error(self.py, number)),
+            if errno() == libc::EAGAIN && self.may_wait() {
+                return Ok(None);
             }
+            interrupted(self.py)?;
         }
+    }
+
+    /// Before a read: whether the last one has shown that it would be in vain, and has to `wait`.
+    #[inline]
+    pub fn is_exhausted(&self) -> bool {
+        self.state.get().is_exhausted(self.py) && self.may_wait()
     }
 
     /// Whether the call waits at all.
@@ -139,14 +193,29 @@ impl<'a, 'py> Operation<'a, 'py> {
     }
 
     /// Waits after `EAGAIN`.
-    pub fn wait(&mut self) -> PyResult<()> {
+    #[inline]
+    pub fn wait(&mut self) -> Result<(), Thrown> {
         let deadline = self.deadline.get();
         SocketState::park(self.state, self.socket, self.direction, deadline)
     }
 
     /// Waits after something failed that ran Python code.
-    pub fn wait_unless_ready(&mut self) -> PyResult<()> {
+    pub fn wait_unless_ready(&mut self) -> Result<(), Thrown> {
         let deadline = self.deadline.get();
         SocketState::park_unless_ready(self.state, self.socket, self.direction, deadline)
+    }
+}
+
+/// After a system call has failed: runs signal handlers if that is because of a signal.
+///
+/// # Errors
+///
+/// What a handler raises; the OSError of any other failure.
+#[cold]
+#[inline(never)]
+fn interrupted(py: Python<'_>) -> Result<(), Thrown> {
+    match errno() {
+        libc::EINTR => Ok(check_signals(py)?),
+        number => Err(os_error(py, number).into()),
     }
 }

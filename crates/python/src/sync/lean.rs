@@ -96,13 +96,7 @@ unsafe fn wait_limited(
 pub fn attach(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<Event>();
     let limited = class.getattr("wait")?;
-    // SAFETY: a type, and a static definition; the result is a new reference or null.
-    let method = unsafe {
-        let definition = (&raw const METHODS).cast_mut().cast::<ffi::PyMethodDef>();
-        let kind = class.as_ptr().cast();
-        Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(kind, definition))?
-    };
-    class.setattr("wait", method)?;
+    METHODS.attach(&class)?;
     LIMITED.store(limited.into_ptr(), Ordering::Relaxed);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Functions to be called when an object becomes ready (`rawlink`).
 
+use crate::aio::awaiting::GreenletFuture;
 use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
 use crate::hub::callback::Callback;
@@ -40,7 +41,9 @@ pub fn builtin_self<'a, 'py>(
 /// Whether a link is called where the object becomes ready, and not by a hub later: what greenloop
 /// itself links to many greenlets, that is short and does neither wait nor run other code.
 fn is_called_at_once(function: &Bound<'_, PyAny>) -> bool {
-    Members::is_discard(function) || SimpleQueue::is_put_without_limit(function)
+    Members::is_discard(function)
+        || SimpleQueue::is_put_without_limit(function)
+        || GreenletFuture::is_one(function)
 }
 
 /// The thread that a function is to be called in.
@@ -112,7 +115,12 @@ impl Links {
         if !function.is_callable() {
             return Err(PyTypeError::new_err(format!("Expected callable: {}", function.repr()?)));
         }
-        self.links.borrow_mut().push(Link { function: function.unbind(), home });
+        let mut links = self.links.borrow_mut();
+        if links.capacity() == 0 {
+            // Most have a single one, often for as long as they live.
+            links.reserve_exact(1);
+        }
+        links.push(Link { function: function.unbind(), home });
         Ok(())
     }
 
@@ -198,6 +206,12 @@ impl Links {
     /// Calls those functions now that need no hub for it.
     fn call_short_ones(&self, object: &Bound<'_, PyAny>) {
         let py = object.py();
+        if let Some(future) = self.take_only_future(py) {
+            if let Err(error) = GreenletFuture::greenlet_ended(&future) {
+                error.write_unraisable(py, Some(object));
+            }
+            return;
+        }
         let (now, later): (Vec<_>, Vec<_>) =
             self.take().into_iter().partition(|link| is_called_at_once(link.function.bind(py)));
         // Not called yet: whatever the functions do, it finds the others.
@@ -207,6 +221,17 @@ impl Links {
                 error.write_unraisable(py, Some(object));
             }
         }
+    }
+
+    /// Takes out what a coroutine waits for that waits for a greenlet, if there is nothing else, as is
+    /// mostly so.
+    fn take_only_future<'py>(&self, py: Python<'py>) -> Option<Bound<'py, GreenletFuture>> {
+        let mut links = self.links.borrow_mut();
+        let [only] = links.as_slice() else { return None };
+        let future = only.function.bind(py).cast_exact::<GreenletFuture>().ok()?.clone();
+        // It has another owner, so this drops a reference and no more.
+        links.clear();
+        Some(future)
     }
 
     /// As `notify`, for functions that were all added with the thread they belong to.

@@ -166,11 +166,13 @@ impl Arguments {
 /// arguments that the object was made with. Class attributes, properties and `__slots__` are
 /// shared by all greenlets. A greenlet's attributes are dropped when the greenlet is freed, or some
 /// time after it has ended. (As gevent.local.local.)
-#[pyclass(frozen, subclass, weakref, name = "local", module = "greenloop.local")]
+#[pyclass(frozen, subclass, weakref, name = "_local", module = "_thread")]
 pub struct Local {
     table: Rc<Table>,
     /// What the object was made with, if there is an `__init__` to be called with it.
     arguments: RefCell<Option<Arguments>>,
+    /// From `__getattribute__` to `__getattr__`, see there.
+    missed: Cell<Option<PyErr>>,
 }
 
 // SAFETY: as for `Sync`.
@@ -183,7 +185,7 @@ impl Local {
     /// that could end the greenlet. Makes it, and calls `__init__`, on first use.
     #[inline]
     fn dict(slf: &Bound<'_, Self>) -> PyResult<*mut ffi::PyObject> {
-        let here = Thread::get(slf.py())?.current().as_ptr();
+        let here = Thread::get(slf.py())?.current().acting().cast();
         let dict = slf.get().table.find(here as usize);
         if !dict.is_null() {
             return Ok(dict);
@@ -227,11 +229,16 @@ impl Local {
 
     fn set(
         slf: &Bound<'_, Self>,
-        name: &Bound<'_, PyString>,
+        name: &Bound<'_, PyAny>,
         value: *mut ffi::PyObject,
     ) -> PyResult<()> {
         let py = slf.py();
-        if is_dict_name(name) {
+        let is_dict = match name.cast_exact::<PyString>() {
+            Ok(name) => is_dict_name(name),
+            // Names may be of classes that define what they are equal to.
+            Err(_) => name.eq("__dict__")?,
+        };
+        if is_dict {
             return Err(PyAttributeError::new_err(format!(
                 "'{}' object attribute '__dict__' is read-only",
                 slf.get_type().name()?
@@ -271,9 +278,13 @@ impl Local {
             return Err(PyTypeError::new_err("Initialization arguments are not supported"));
         }
         let arguments = has_init.then(|| Arguments(args.unbind(), kwargs.map(Bound::unbind)));
-        let local = Self { table: Rc::default(), arguments: RefCell::new(arguments) };
+        let local = Self {
+            table: Rc::default(),
+            arguments: RefCell::new(arguments),
+            missed: Cell::new(None),
+        };
         // The interpreter calls __init__ for this greenlet.
-        local.make_dict(py, Thread::get(py)?.current().as_ptr())?;
+        local.make_dict(py, Thread::get(py)?.current().acting().cast())?;
         Ok(local)
     }
 
@@ -289,23 +300,37 @@ impl Local {
             return Ok(dict);
         }
         // SAFETY: valid objects; a new reference or null.
-        unsafe {
+        let found = unsafe {
             Bound::from_owned_ptr_or_err(
                 py,
                 _PyObject_GenericGetAttrWithDict(slf.as_ptr(), name.as_ptr(), dict.as_ptr(), 0),
             )
-        }
+        };
+        found.map_err(|error| {
+            if !error.is_instance_of::<PyAttributeError>(py) {
+                return error;
+            }
+            slf.get().missed.set(Some(error));
+            PyAttributeError::new_err(())
+        })
+    }
+
+    /// pyo3 calls this after an AttributeError of `__getattribute__`, which it drops, and would make
+    /// one of its own otherwise. It is the original that has to be raised: it may be a property's.
+    fn __getattr__<'py>(&self, name: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let missed = self.missed.take();
+        Err(missed.unwrap_or_else(|| PyAttributeError::new_err(name.unbind())))
     }
 
     fn __setattr__(
         slf: &Bound<'_, Self>,
-        name: &Bound<'_, PyString>,
+        name: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         Self::set(slf, name, value.as_ptr())
     }
 
-    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::set(slf, name, ptr::null_mut())
     }
 

@@ -2,9 +2,9 @@
 
 use super::links::Links;
 use super::permits::Permits;
-use super::{Truth, class_name, limited};
+use super::{Truth, turn};
 use crate::hub::HubObject;
-use crate::hub::wait::{Wait, WaitList};
+use crate::hub::wait::WaitList;
 use crate::time::deadline_after;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -64,10 +64,19 @@ pub fn take_permit(
     Ok(notified)
 }
 
+/// Takes the one permit of a lock, which somebody else has, if it is given back by those who run when
+/// this greenlet has tried to take it for too long.
+pub fn try_harder(slf: &Bound<'_, PyAny>, permits: &Permits) -> PyResult<bool> {
+    Ok(turn::after_one_of_many(slf.py(), slf.as_ptr() as usize)? && permits.try_take())
+}
+
 /// A lock for greenlets and threads, with the methods of `threading.Lock`.
 ///
-/// Whoever has waited longest gets it when it is released. Anybody may release it.
-#[pyclass(frozen, subclass, weakref, module = "greenloop.lock")]
+/// Whoever has waited longest gets it when it is released. Anybody may release it. Taking it lets
+/// others run if the running greenlet has gone on for longer than its loop's switch interval.
+///
+/// No class can be derived from it, as none can be from `_thread.lock`.
+#[pyclass(frozen, weakref, name = "lock", module = "_thread")]
 pub struct Lock {
     permits: Permits,
     /// Those who wait for it to be free without taking it; made when there is one. (A program has
@@ -86,11 +95,37 @@ unsafe impl Sync for Lock {}
 impl Lock {
     /// Takes the lock. Whoever gets it as it is passed on, and is killed before, gives it back.
     fn take(slf: &Bound<'_, Self>, blocking: bool, deadline: Option<u64>) -> PyResult<bool> {
-        let taken = take_permit(slf, &slf.get().permits, blocking, deadline);
-        if taken.is_err() {
-            Self::tell(slf)?;
+        let permits = &slf.get().permits;
+        if blocking {
+            turn::before_taking(slf.py())?;
         }
-        taken
+        let taken = take_permit(slf, permits, blocking, deadline);
+        match taken {
+            Ok(false) if !blocking => try_harder(slf, permits),
+            Ok(_) => taken,
+            Err(_) => {
+                Self::tell(slf)?;
+                taken
+            }
+        }
+    }
+
+    /// Takes the lock if nobody has it.
+    #[inline]
+    pub fn try_take(&self) -> bool {
+        self.permits.try_take()
+    }
+
+    #[inline]
+    pub fn is_free(&self) -> bool {
+        self.permits.free() > 0
+    }
+
+    /// Releases the lock, which somebody has.
+    #[inline]
+    pub fn give(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().permits.give();
+        Self::tell(slf)
     }
 
     fn watched(&self) -> &Watched {
@@ -144,12 +179,10 @@ impl Lock {
 
     /// Releases the lock. Does not switch. Raises RuntimeError if it is not locked.
     fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        if !this.permits.is_held() {
+        if !slf.get().permits.is_held() {
             return Err(PyRuntimeError::new_err("release unlocked lock"));
         }
-        this.permits.give();
-        Self::tell(slf)
+        Self::give(slf)
     }
 
     /// As `release`.
@@ -176,18 +209,7 @@ impl Lock {
     #[pyo3(signature = (timeout = None))]
     fn wait<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<i64> {
         let this = slf.get();
-        if this.permits.free() <= 0 {
-            let py = slf.py();
-            limited(py, timeout, |limit| {
-                if this.permits.free() > 0 {
-                    return Ok(());
-                }
-                let watchers = &this.watched().watchers;
-                let woken = Wait::begin(py, slf.as_ptr())?.park(Some(watchers), limit.deadline());
-                limit.judge(woken).map(drop)
-            })?;
-        }
-        Ok(this.permits.free().max(0))
+        this.permits.await_free(slf, &this.watched().watchers, timeout)
     }
 
     /// Whether the lock is free.
@@ -263,10 +285,9 @@ impl Lock {
         let this = slf.get();
         let state = if this.locked() { "locked" } else { "unlocked" };
         Ok(format!(
-            "<{state} {} object at {:#x} waiters={}>",
-            class_name(slf)?,
+            "<{state} {} object at {:#x}>",
+            slf.get_type().fully_qualified_name()?,
             slf.as_ptr() as usize,
-            this.permits.waiting(),
         ))
     }
 }

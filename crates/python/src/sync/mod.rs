@@ -7,6 +7,7 @@
 
 pub mod channel;
 pub mod event;
+pub mod exclusive;
 pub mod lean;
 pub mod links;
 pub mod local;
@@ -16,6 +17,8 @@ pub mod queue;
 pub mod result;
 pub mod rlock;
 pub mod semaphore;
+pub mod std_queue;
+pub mod turn;
 
 use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
@@ -55,7 +58,7 @@ impl<'py> FromPyObject<'_, 'py> for Given<'py> {
 /// Runs `wait` with the limit that a `timeout` argument sets. The thread has a hub by then, so
 /// what `wait` checks stays true until it parks.
 #[inline(always)]
-fn limited<'py, R>(
+pub fn limited<'py, R>(
     py: Python<'py>,
     timeout: Option<Bound<'py, PyAny>>,
     wait: impl FnOnce(&Limit<'py>) -> PyResult<R>,
@@ -121,13 +124,16 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<result::AsyncResult>()?;
     module.add_class::<semaphore::Semaphore>()?;
     module.add_class::<semaphore::BoundedSemaphore>()?;
-    module.add_class::<lock::Lock>()?;
+    module.add("Lock", module.py().get_type::<lock::Lock>())?;
     module.add_class::<rlock::RLock>()?;
+    module.add_class::<exclusive::Exclusive>()?;
+    module.add("ThreadRLock", module.py().get_type::<rlock::ThreadRLock>())?;
     module.add_class::<queue::SimpleQueue>()?;
     module.add_class::<queue::Queue>()?;
     module.add_class::<queue::LifoQueue>()?;
     module.add_class::<queue::PriorityQueue>()?;
+    std_queue::register(module)?;
     module.add_class::<channel::Channel>()?;
-    module.add_class::<local::Local>()?;
-    Ok(())
+    module.add("local", module.py().get_type::<local::Local>())?;
+    turn::register(module)
 }

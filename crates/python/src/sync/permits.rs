@@ -1,5 +1,6 @@
 //! Counted permits with hand-off: what locks and semaphores are made of.
 
+use super::limited;
 use crate::hub::wait::{Wait, WaitList, Woken};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -50,6 +51,29 @@ impl Permits {
 
     pub fn waiting(&self) -> usize {
         self.waiters.len()
+    }
+
+    /// Has `object`, whose permits these are, wait among the watchers until one is free, and not
+    /// take it. Returns how many are free: 0 if the time was over first, or somebody else was
+    /// faster.
+    pub fn await_free(
+        &self,
+        object: &Bound<'_, PyAny>,
+        watchers: &WaitList,
+        timeout: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<i64> {
+        let py = object.py();
+        if self.free() <= 0 {
+            limited(py, timeout, |limit| {
+                if self.free() > 0 {
+                    return Ok(());
+                }
+                let woken =
+                    Wait::begin(py, object.as_ptr())?.park(Some(watchers), limit.deadline());
+                limit.judge(woken).map(drop)
+            })?;
+        }
+        Ok(self.free().max(0))
     }
 
     /// Takes a permit if one is free.

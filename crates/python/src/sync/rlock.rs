@@ -1,16 +1,17 @@
 //! `RLock`: a lock that its owner can take again.
 
-use super::lock::{deadline_argument, take_permit};
+use super::lock::{deadline_argument, take_permit, try_harder};
 use super::permits::Permits;
-use super::{Truth, class_name, limited};
+use super::{Truth, class_name, limited, turn};
+use crate::greenlet::object::PyGreenlet;
 use crate::greenlet::thread::Thread;
 use crate::hub::HubObject;
 use crate::hub::wait::{Reason, Thrown};
 use crate::task::timeout::Timeout;
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::ptr;
@@ -21,8 +22,7 @@ use std::ptr;
 /// hub: taken for compatibility and not used.
 ///
 /// The main greenlet of a thread stands for code of the thread that knows nothing of greenlets.
-/// Whoever has waited longest gets the lock when it is free. It serves as gevent.lock.RLock and as
-/// threading.RLock.
+/// Whoever has waited longest gets the lock when it is free.
 #[pyclass(frozen, subclass, weakref, module = "greenloop.lock")]
 pub struct RLock {
     permits: Permits,
@@ -31,6 +31,8 @@ pub struct RLock {
     owner: Cell<*mut ffi::PyObject>,
     /// How often the owner has taken it.
     count: Cell<usize>,
+    /// Whether it gives way, see `turn`.
+    gives_way: bool,
 }
 
 // SAFETY: as for `Sync`.
@@ -49,8 +51,13 @@ fn current(py: Python<'_>) -> PyResult<*mut ffi::PyObject> {
 }
 
 impl RLock {
-    fn fresh() -> Self {
-        Self { permits: Permits::new(1), owner: Cell::new(ptr::null_mut()), count: Cell::new(0) }
+    fn fresh(gives_way: bool) -> Self {
+        Self {
+            permits: Permits::new(1),
+            owner: Cell::new(ptr::null_mut()),
+            count: Cell::new(0),
+            gives_way,
+        }
     }
 
     /// Makes the running greenlet, which has the permit, the owner.
@@ -88,6 +95,18 @@ impl RLock {
         Err(PyRuntimeError::new_err("cannot release un-acquired lock"))
     }
 
+    /// What `get_ident` returns in the owner; 0 if there is none.
+    fn owner_ident(&self) -> u64 {
+        let owner = self.owner.get().cast::<PyGreenlet>();
+        // SAFETY: owned, and a greenlet; its record lives as long as it.
+        unsafe {
+            match owner.as_ref().map(|owner| owner.thread.get().as_ref()) {
+                Some(Some(thread)) if ptr::eq(thread.main(), owner) => thread.ident(),
+                _ => owner as u64,
+            }
+        }
+    }
+
     fn free(&self) {
         self.count.set(0);
         let owner = self.owner.replace(ptr::null_mut());
@@ -96,7 +115,7 @@ impl RLock {
         unsafe { ffi::Py_XDECREF(owner) };
     }
 
-    fn acquire_until(
+    pub fn acquire_until(
         slf: &Bound<'_, Self>,
         blocking: bool,
         deadline: Option<u64>,
@@ -106,7 +125,13 @@ impl RLock {
         if this.again(here)? {
             return Ok(true);
         }
-        let taken = take_permit(slf, &this.permits, blocking, deadline)?;
+        if blocking && this.gives_way {
+            turn::before_taking(slf.py())?;
+        }
+        let mut taken = take_permit(slf, &this.permits, blocking, deadline)?;
+        if !taken && !blocking && this.gives_way {
+            taken = try_harder(slf, &this.permits)?;
+        }
         if taken {
             this.own(here, 1);
         }
@@ -154,7 +179,7 @@ impl RLock {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs), text_signature = "(hub=None)")]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self::fresh()
+        Self::fresh(false)
     }
 
     #[pyo3(signature = (hub = None))]
@@ -190,7 +215,7 @@ impl RLock {
 
     /// Undoes one `acquire`. Does not switch. Raises RuntimeError if the running greenlet does not
     /// have the lock.
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn release(&self, py: Python<'_>) -> PyResult<()> {
         self.check_owned(py)?;
         let count = self.count.get();
         if count > 1 {
@@ -310,5 +335,51 @@ impl RLock {
 
     fn __clear__(&self) {
         self.disown();
+    }
+}
+
+/// What `_thread.RLock` is for greenlets: a lock that its owner can take again.
+///
+/// Arguments are ignored, or refused where the interpreter's own class does. Taking it lets others run
+/// if the running greenlet has gone on for longer than its loop's switch interval.
+#[pyclass(frozen, subclass, extends = RLock, name = "RLock", module = "_thread")]
+pub struct ThreadRLock;
+
+#[pymethods]
+impl ThreadRLock {
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*args, **kwargs), text_signature = "()")]
+    fn __new__(
+        class: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let py = class.py();
+        let given = !args.is_empty() || kwargs.is_some_and(|kwargs| !kwargs.is_empty());
+        if given && py.version_info() >= (3, 15) {
+            // Derived classes may have arguments of their own.
+            let own = class.getattr("__init__")?;
+            if own.is(&py.get_type::<Self>().getattr("__init__")?) {
+                return Err(PyTypeError::new_err("RLock() takes no arguments"));
+            }
+        }
+        Ok(PyClassInitializer::from(RLock::fresh(true)).add_subclass(Self))
+    }
+
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn __init__(&self, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) {}
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let base = slf.as_super();
+        let this = base.get();
+        let state = if this.locked() { "locked" } else { "unlocked" };
+        Ok(format!(
+            "<{state} {} object owner={} count={} at {:#x}>",
+            slf.get_type().fully_qualified_name()?,
+            this.owner_ident(),
+            this.count.get(),
+            slf.as_ptr() as usize,
+        ))
     }
 }

@@ -3,7 +3,7 @@
 use super::links::Links;
 use super::permits::Permits;
 use super::{Given, Truth, class_name, limited};
-use crate::hub::wait::{Reason, Wait, WaitList};
+use crate::hub::wait::{Reason, WaitList};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyTuple};
@@ -23,6 +23,8 @@ pub struct Semaphore {
     /// Those who wait for a permit to be free without taking it.
     watchers: WaitList,
     links: Links,
+    /// Whether there are links that were added while nobody waited: it is their turn first.
+    links_first: Cell<bool>,
     /// The most permits there may be.
     limit: Cell<i64>,
 }
@@ -36,6 +38,7 @@ impl Semaphore {
             permits: Permits::new(1),
             watchers: WaitList::new(),
             links: Links::new(),
+            links_first: Cell::new(false),
             limit: Cell::new(i64::MAX),
         }
     }
@@ -57,9 +60,14 @@ impl Semaphore {
         let this = slf.get();
         if this.permits.free() > 0 {
             this.watchers.wake_all();
-            this.links.notify_homes(slf)?;
+            this.notify_links(slf)?;
         }
         Ok(())
+    }
+
+    fn notify_links(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        self.links_first.set(false);
+        self.links.notify_homes(slf)
     }
 
     /// Whether this is no subclass that could have its own acquire and release.
@@ -146,6 +154,9 @@ impl Semaphore {
         if this.permits.free() >= this.limit.get() {
             return Err(PyValueError::new_err("Semaphore released too many times"));
         }
+        if this.links_first.get() {
+            this.notify_links(slf)?;
+        }
         this.permits.give();
         Self::tell(slf)?;
         Ok(this.permits.free())
@@ -159,18 +170,7 @@ impl Semaphore {
     #[pyo3(signature = (timeout = None))]
     fn wait<'py>(slf: &Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<i64> {
         let this = slf.get();
-        if this.permits.free() <= 0 {
-            let py = slf.py();
-            limited(py, timeout, |limit| {
-                if this.permits.free() > 0 {
-                    return Ok(());
-                }
-                let woken =
-                    Wait::begin(py, slf.as_ptr())?.park(Some(&this.watchers), limit.deadline());
-                limit.judge(woken).map(drop)
-            })?;
-        }
-        Ok(this.permits.free().max(0))
+        this.permits.await_free(slf, &this.watchers, timeout)
     }
 
     /// Whether no permit is free.
@@ -196,11 +196,16 @@ impl Semaphore {
         Self::tell(slf)
     }
 
-    /// Has the hub of this thread call `callback(self)` once a permit is free.
+    /// Has the hub of this thread call `callback(self)` once a permit is free; or when one is given
+    /// back, if nobody waits for one so far.
     ///
     /// TypeError is raised for something that cannot be called.
     fn rawlink<'py>(slf: &Bound<'py, Self>, callback: Bound<'py, PyAny>) -> PyResult<()> {
-        slf.get().links.add_here(callback)?;
+        let this = slf.get();
+        this.links.add_here(callback)?;
+        if this.permits.waiting() == 0 {
+            this.links_first.set(true);
+        }
         Self::tell(slf)
     }
 

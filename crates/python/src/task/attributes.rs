@@ -3,6 +3,7 @@
 use super::object::{Stage, TaskObject};
 use super::origin::{Origin, SpawnFrame};
 use super::types::is_exact;
+use crate::aio::awaiting::GreenletFuture;
 use crate::greenlet::attributes::{END, GetSetTable, attribute, has_ended};
 use crate::greenlet::object::PyGreenlet;
 use crate::hub::HubObject;
@@ -263,6 +264,25 @@ unsafe extern "C" fn get_has_waiters(this: Object, _: *mut c_void) -> Object {
 pub unsafe extern "C" fn truth(this: Object) -> c_int {
     // SAFETY: see `task`.
     c_int::from(unsafe { task(this) }.is_alive())
+}
+
+/// `await greenlet`, which is for `greenloop.asyncio`.
+///
+/// # Safety
+///
+/// Called by the interpreter with a task.
+pub unsafe extern "C" fn iterate_await(this: Object) -> Object {
+    let py = attached();
+    // SAFETY: a live object.
+    let greenlet = unsafe { Bound::from_borrowed_ptr(py, this) };
+    let iterator = GreenletFuture::of(greenlet);
+    match iterator {
+        Ok(iterator) => iterator.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+    }
 }
 
 unsafe extern "C" fn get_name(this: Object, _: *mut c_void) -> Object {

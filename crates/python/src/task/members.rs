@@ -28,6 +28,8 @@ pub struct Members {
     empty: Py<Event>,
     /// A pool's places; each member has one.
     places: RefCell<Option<Py<PyAny>>>,
+    /// The method `_discard`, while there are members: one object for all of them.
+    discard: RefCell<Option<Py<PyAny>>>,
 }
 
 // SAFETY: the cells are touched with the GIL held, for moments in which no Python code runs.
@@ -96,6 +98,19 @@ impl Members {
         Ok(true)
     }
 
+    /// The method `_discard`, for a member to be linked to.
+    fn discard_method<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let known = this.discard.borrow().as_ref().map(|method| method.bind(py).clone());
+        if let Some(method) = known {
+            return Ok(method);
+        }
+        let method = slf.getattr(pyo3::intern!(py, "_discard"))?;
+        let before = this.discard.replace(Some(method.clone().unbind()));
+        drop(before);
+        Ok(method)
+    }
+
     fn start_member<'py>(slf: &Bound<'py, Self>, greenlet: &Bound<'py, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let started = if is_exact(greenlet.as_ptr()) {
@@ -124,6 +139,7 @@ impl Members {
             dying: RefCell::new(PySet::empty(py)?.unbind()),
             empty: Py::new(py, Event::new_set())?,
             places: RefCell::new(None),
+            discard: RefCell::new(None),
         })
     }
 
@@ -177,13 +193,11 @@ impl Members {
     /// Has the greenlet leave when it ends. A raw one, such as the main greenlet, stays.
     #[pyo3(name = "_follow")]
     fn follow(slf: &Bound<'_, Self>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let discard = slf.getattr(pyo3::intern!(py, "_discard"))?;
         if is_task(greenlet.as_ptr()) {
-            return rawlink(greenlet, discard);
+            return rawlink(greenlet, Self::discard_method(slf)?);
         }
         match greenlet.getattr_opt("rawlink")? {
-            Some(method) => method.call1((discard,)).map(drop),
+            Some(method) => method.call1((Self::discard_method(slf)?,)).map(drop),
             None => Ok(()),
         }
     }
@@ -200,10 +214,17 @@ impl Members {
             dying.discard(greenlet)?;
         }
         if greenlets.is_empty() {
+            let method = self.discard.take();
+            drop(method);
             Event::set(self.empty.bind(py))?;
         }
         self.give_place(py)?;
         Ok(true)
+    }
+
+    fn __clear__(&self) {
+        let method = self.discard.take();
+        drop(method);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -213,7 +234,7 @@ impl Members {
         if let Some(places) = &*self.places.borrow() {
             visit.call(places)?;
         }
-        Ok(())
+        visit.call(&*self.discard.borrow())
     }
 }
 
@@ -334,12 +355,5 @@ unsafe extern "C" fn spawn(
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Members>()?;
     module.add_class::<Places>()?;
-    let class = module.py().get_type::<Members>();
-    // SAFETY: a type, and a static definition; the result is a new reference or null.
-    let method = unsafe {
-        let definition = (&raw const METHODS).cast_mut().cast::<ffi::PyMethodDef>();
-        let kind = class.as_ptr().cast();
-        Bound::from_owned_ptr_or_err(module.py(), ffi::PyDescr_NewMethod(kind, definition))?
-    };
-    class.setattr("spawn", method)
+    METHODS.attach(&module.py().get_type::<Members>())
 }

@@ -365,12 +365,12 @@ pub fn unlink_all(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 /// has_links($self, /)
 /// --
 ///
-/// Whether callbacks or greenlets wait for the end of this one.
+/// Whether callbacks or greenlets wait for the end of this one, or have not been told of it yet.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
 pub fn has_links(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
     let task = task_of(slf)?;
-    Ok(!task.links.is_empty() || !task.waiters.is_empty())
+    Ok(task.links.len() + task.waiters.len() != 0)
 }
 
 /// _formatinfo($self, /)

@@ -121,6 +121,16 @@ impl Timeout {
         (level > self.level.get()).then(|| (greenlet, self.level.get()))
     }
 
+    /// The greenlet: alive as long as this is not cancelled, which none is from then on.
+    pub fn target(&self) -> Option<*mut PyGreenlet> {
+        self.target.borrow().as_ref().map(|greenlet| greenlet.as_ptr().cast())
+    }
+
+    /// Whether it throws into this greenlet.
+    pub fn is_for(&self, greenlet: *mut ffi::PyObject) -> bool {
+        self.target.borrow().as_ref().is_some_and(|target| target.as_ptr() == greenlet)
+    }
+
     /// Whether it has not been cancelled, and its greenlet has not ended.
     pub fn has_living_target(&self) -> bool {
         self.target.borrow().as_ref().is_some_and(|greenlet| {

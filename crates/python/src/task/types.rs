@@ -381,6 +381,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         slot(ffi::Py_tp_traverse, traverse as *mut c_void),
         slot(ffi::Py_tp_clear, clear as *mut c_void),
         slot(ffi::Py_tp_repr, super::attributes::repr as *mut c_void),
+        slot(ffi::Py_am_await, super::attributes::iterate_await as *mut c_void),
         slot(ffi::Py_nb_bool, super::attributes::truth as *mut c_void),
         slot(ffi::Py_tp_methods, (&raw const METHODS).cast_mut().cast()),
         slot(ffi::Py_tp_getset, (&raw const GETSET).cast_mut().cast()),

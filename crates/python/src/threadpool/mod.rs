@@ -19,6 +19,12 @@ pub fn idle_workers() -> usize {
     IDLE.load(Ordering::Relaxed)
 }
 
+/// How many worker threads of pools have nothing to do.
+#[pyfunction]
+fn _idle_workers() -> usize {
+    idle_workers()
+}
+
 /// Runs in a forked child, where the worker threads do not exist.
 #[pyfunction]
 fn _forget_workers() {
@@ -30,6 +36,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     worker::prepare(py)?;
     module.add_class::<pool::WorkerPool>()?;
+    module.add_function(wrap_pyfunction!(_idle_workers, module)?)?;
     let hook = wrap_pyfunction!(_forget_workers, module)?;
     let options = pyo3::types::PyDict::new(py);
     options.set_item("after_in_child", hook)?;

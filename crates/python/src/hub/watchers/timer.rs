@@ -3,7 +3,7 @@
 use super::{Active, Kind, Watcher, check_callable, events, nanoseconds};
 use crate::hub::event_loop::EventLoop;
 use crate::hub::loop_object::Loop;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -180,10 +180,10 @@ impl Periodic {
     /// from. May be changed while stopped.
     #[getter]
     fn offset(slf: &Bound<'_, Self>) -> PyResult<f64> {
-        match &slf.cast::<Watcher>()?.get().kind {
-            Kind::Periodic { offset, .. } => Ok(offset.get()),
-            _ => Err(PyTypeError::new_err("not a periodic watcher")),
-        }
+        let Kind::Periodic { offset, .. } = &slf.as_super().get().kind else {
+            unreachable!("a periodic")
+        };
+        Ok(offset.get())
     }
 
     #[setter]
@@ -200,10 +200,10 @@ impl Periodic {
     /// Seconds from one moment to the next, 0 for a single one. May be changed while stopped.
     #[getter]
     fn interval(slf: &Bound<'_, Self>) -> PyResult<f64> {
-        match &slf.cast::<Watcher>()?.get().kind {
-            Kind::Periodic { interval, .. } => Ok(interval.get()),
-            _ => Err(PyTypeError::new_err("not a periodic watcher")),
-        }
+        let Kind::Periodic { interval, .. } = &slf.as_super().get().kind else {
+            unreachable!("a periodic")
+        };
+        Ok(interval.get())
     }
 
     #[setter]

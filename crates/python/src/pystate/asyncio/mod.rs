@@ -15,7 +15,7 @@ mod running;
 mod task;
 
 pub use running::{Watch, replace_running_loop, running_loop};
-pub use task::{current_task, put_task, take_task};
+pub use task::{TASKS_HAVE_LOOPS, current_task, put_task, take_task};
 
 use super::{ThreadState, layout};
 use pyo3::ffi;
@@ -83,6 +83,11 @@ pub struct Hooks {
 impl Hooks {
     pub const fn none() -> Self {
         Self { firstiter: Owned::null(), finalizer: Owned::null(), origin_depth: 0 }
+    }
+
+    /// Those of a loop that is not in debug mode.
+    pub const fn new(firstiter: Owned, finalizer: Owned) -> Self {
+        Self { firstiter, finalizer, origin_depth: 0 }
     }
 
     /// Puts these into the thread state and returns what was there.

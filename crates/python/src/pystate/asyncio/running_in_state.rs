@@ -7,21 +7,24 @@ use std::ptr;
 
 /// Compares the field with null.
 pub struct Watch {
+    field: Cell<*const Object>,
+    /// The field, or a word that is never null: see `looked`.
     place: Cell<*const Object>,
 }
 
-/// A word that is null for ever.
-struct Nowhere(Object);
+/// A word that stays what it is.
+struct Word(Object);
 
-// SAFETY: never written and null: there is nothing to share.
-unsafe impl Sync for Nowhere {}
+// SAFETY: never written, and nothing is read where it may lead.
+unsafe impl Sync for Word {}
 
-static NOWHERE: Nowhere = Nowhere(ptr::null_mut());
+static NOWHERE: Word = Word(ptr::null_mut());
+static NOTICED: Word = Word(ptr::dangling_mut());
 
 impl Watch {
     /// One that never notices anything.
     pub const fn new() -> Self {
-        Self { place: Cell::new(&raw const NOWHERE.0) }
+        Self { field: Cell::new(&raw const NOWHERE.0), place: Cell::new(&raw const NOWHERE.0) }
     }
 
     /// Begins to watch the calling thread.
@@ -30,10 +33,12 @@ impl Watch {
     ///
     /// `ts` is the calling thread's. `detach` is called before it is freed.
     pub unsafe fn attach(&self, ts: ThreadState) {
-        self.place.set(ts.at(layout::TS_ASYNCIO_RUNNING_LOOP));
+        self.field.set(ts.at(layout::TS_ASYNCIO_RUNNING_LOOP));
+        self.place.set(self.field.get());
     }
 
     pub fn detach(&self) {
+        self.field.set(&raw const NOWHERE.0);
         self.place.set(&raw const NOWHERE.0);
     }
 
@@ -44,8 +49,11 @@ impl Watch {
         unsafe { !(*self.place.get()).is_null() }
     }
 
-    /// Ends a look. The field says itself whether there is a loop.
-    pub fn looked(&self, _running: bool) {}
+    /// Ends a look. The field says itself whether a loop is set; but where one is running the next
+    /// switch has to look in any case: it may have been hidden meanwhile, in the middle of a task.
+    pub fn looked(&self, running: bool) {
+        self.place.set(if running { &raw const NOTICED.0 } else { self.field.get() });
+    }
 }
 
 /// The running loop: borrowed, null if there is none.

@@ -10,6 +10,9 @@ use pyo3::sync::PyOnceLock;
 use std::ffi::CStr;
 use std::ptr;
 
+/// Whether tasks that run are found by their loops, which have to be alive then.
+pub const TASKS_HAVE_LOOPS: bool = true;
+
 /// An attribute of `_asyncio` if that is imported: a new reference, null without an exception set
 /// otherwise.
 pub fn of_accelerator(name: &CStr) -> Object {

@@ -4,6 +4,9 @@ use super::super::{ThreadState, layout};
 use super::{Object, Owned};
 use std::ptr;
 
+/// Whether tasks that run are found by their loops, which have to be alive then.
+pub const TASKS_HAVE_LOOPS: bool = false;
+
 /// The task of the running loop that runs: borrowed, null if there is none. Never fails here.
 ///
 /// # Safety

@@ -1,0 +1,1 @@
+"""Parts for other programs that have a place for them."""
