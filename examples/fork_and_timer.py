@@ -1,10 +1,9 @@
-"""A greenlet that waits when the process forks goes on waiting in both processes.
+"""A greenlet that waits when the process forks goes on in the parent, and only there.
 
     python -m greenloop examples/fork_and_timer.py [SECONDS]
 
 do_magic() is due after SECONDS (1 if not given), and the process forks before that: it is called
-in the parent and in the child. A child that should not inherit the greenlets of its parent has
-to end or exec at once.
+once, in the parent. The child goes on with the greenlet that forked, and may start its own.
 """
 
 from gevent import monkey
@@ -31,6 +30,7 @@ def main() -> None:
     pid = os.fork()
     if pid == 0:
         time.sleep(3 * DUE)
+        gevent.spawn(print, "the child starts greenlets of its own").join()
     else:
         greenlet.join()
         _, status = os.waitpid(pid, 0)

@@ -14,6 +14,8 @@ if os.environ.get("GREENLOOP_TEST_PEER") != "1":
     import greenloop
 
     greenloop.install_as_gevent()
+    # So that a hundred greenlets share stacks: by default only programs with many more do.
+    greenloop.config.stack_slots = 32
 
 import signal
 import subprocess
@@ -22,6 +24,11 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As it is in what a shell has started in the background. Scripts of tests would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 from scripts import (
     SCRIPT_TIMEOUT,
     TEST_TIMEOUT,
@@ -40,8 +47,9 @@ def run_script(tmp_path: Path) -> RunScript:
     It takes the script (source text, or a `Path`) and its arguments. Keywords: `timeout`, seconds
     until the script counts as hanging, which fails the test; `env`, variables to add to the
     environment; `options`, options for the Python interpreter; `signalled`, the signal that is
-    allowed to end the script. Death by any other signal is a crash and fails the test. Faults
-    print a Python traceback, as faulthandler is on.
+    allowed to end the script; `dropin`, False for a script that names greenloop itself. Death by
+    any other signal is a crash and fails the test. Faults print a Python traceback, as
+    faulthandler is on.
     """
     count = 0
 
@@ -52,6 +60,7 @@ def run_script(tmp_path: Path) -> RunScript:
         env: Mapping[str, str] | None = None,
         options: tuple[str, ...] = (),
         signalled: signal.Signals | None = None,
+        dropin: bool = True,
     ) -> ScriptResult:
         nonlocal count
         if isinstance(source_or_path, Path):
@@ -60,7 +69,7 @@ def run_script(tmp_path: Path) -> RunScript:
             count += 1
             script = tmp_path / f"script_{count}.py"
             script.write_text(dedent(source_or_path), encoding="utf-8")
-        command = [*script_command(script, options), *args]
+        command = [*script_command(script, options, dropin=dropin), *args]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -70,6 +70,7 @@ class RunScript(Protocol):
         env: Mapping[str, str] | None = None,
         options: tuple[str, ...] = (),
         signalled: signal.Signals | None = None,
+        dropin: bool = True,
     ) -> ScriptResult: ...
 
 
@@ -89,12 +90,15 @@ def describe_status(returncode: int) -> str:
         return f"death by signal {-returncode}"
 
 
-def script_command(script: Path, options: tuple[str, ...] = ()) -> list[str]:
+def script_command(
+    script: Path, options: tuple[str, ...] = (), *, dropin: bool = True
+) -> list[str]:
     """The command line that runs `script` on the implementation under test.
 
-    `options` go to the Python interpreter.
+    `options` go to the Python interpreter. Without `dropin` the script is plain Python's, and names
+    greenloop itself.
     """
-    if USE_PEER:
+    if USE_PEER or not dropin:
         return [sys.executable, *options, str(script)]
     return [sys.executable, *options, "-m", "greenloop", str(script)]
 

@@ -7,12 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import USE_PEER
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NUMBER = r"-?\d+\.\d+"
 
 # Name, arguments that keep it small, and the whole output as a regular expression.
 CASES: list[tuple[str, list[str], str]] = [
+    (
+        "websocket_chat",
+        [],
+        "Ann: hello; Ann: hello; Ann: hello\nBen: hello; Ben: hello; Ben: hello\n"
+        "Cleo: hello; Cleo: hello; Cleo: hello\n",
+    ),
+    (
+        "asgi_site",
+        [],
+        rf"""\{{"path": "/now", "notes": 1\}}
+30 requests of 50 ms each, at once: (yes|{NUMBER})
+21 notes
+""",
+    ),
     (
         "many_sleeps",
         ["200"],
@@ -64,6 +79,11 @@ CASES: list[tuple[str, list[str], str]] = [
         r"held the thread longest: rude\nfor at least 0\.3 s: True\n",
     ),
     ("echo_server", ["20"], "20 clients had 60 lines echoed\n"),
+    (
+        "wsgi_app",
+        ["0.01"],
+        rf"this is /page/19\n20 pages in {NUMBER} s; one takes 0\.01 s\n",
+    ),
     (
         "producer_consumer",
         [],
@@ -122,10 +142,19 @@ def test_fetch_urls(run_script: Any) -> None:
     assert re.fullmatch(rf"10 answers, \d+ bytes, {NUMBER} s", summary)
 
 
+@pytest.mark.skipif(USE_PEER, reason="needs greenloop.asyncio")
+def test_asyncio_and_greenlets(run_script: Any) -> None:
+    out = run_script(EXAMPLES / "asyncio_and_greenlets.py", "0.05").check_quiet()
+    assert out == (
+        "12 plums: 60\n2 pears: 10\n3 apples: 18\nprices asked for at once: 3\n"
+        "too late for cherries\ntoo late for a coroutine\n"
+    )
+
+
 def test_fork_and_timer(run_script: Any) -> None:
     out = run_script(EXAMPLES / "fork_and_timer.py", "0.1").check_quiet()
     lines = out.splitlines()
-    assert sorted(lines[:2]) == ["magic in the child", "magic in the parent"]
+    assert sorted(lines[:2]) == ["magic in the parent", "the child starts greenlets of its own"]
     assert lines[2:] == ["the child ended with status 0"]
 
 

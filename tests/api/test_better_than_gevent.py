@@ -195,3 +195,35 @@ def test_non_blocking_calls_in_a_finalizer_never_switch(never_switches):
 def test_sleep_of_not_a_number_is_refused():
     with pytest.raises(ValueError):
         gevent.sleep(float("nan"))
+
+
+@pytest.mark.parametrize("ending", ["returned", "failed", "killed"])
+def test_iwait_begins_with_greenlets_that_have_ended(ending):
+    ended = gevent.Greenlet(int, "x" if ending == "failed" else "1")
+    if ending == "killed":
+        ended.kill()
+    else:
+        ended.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gevent.get_hub(), "print_exception", lambda *args: None)
+            ended.join()
+    ran = []
+    other = gevent.spawn(ran.append, 1)
+    with gevent.iwait([other, ended]) as ready:
+        assert next(ready) is ended
+        assert ran == []
+        assert next(ready) is other
+    assert gevent.wait([ended, other, ended], count=1) == [ended]
+
+
+def test_iwait_lets_links_of_greenlets_that_have_ended_be_called_first():
+    called = []
+    ended = gevent.spawn(int)
+    ended.link(called.append)
+    gevent.sleep(0)  # It has ended, and the link is about to be called.
+    assert ended.ready()
+    assert called == []
+    assert ended.has_links()
+    assert list(gevent.iwait([ended])) == [ended]
+    assert called == [ended]
+    assert not ended.has_links()

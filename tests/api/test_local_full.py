@@ -3,6 +3,7 @@
 import copy
 
 import gevent
+import pytest
 from gevent.local import local
 
 
@@ -114,3 +115,47 @@ def test_class_attributes_are_defaults():
     assert gevent.spawn(getattr, data, "x").get() == "default"
     del data.x
     assert data.x == "default"
+
+
+def test_what_a_missing_attribute_says():
+    class Mine(local):
+        __slots__ = ("slot",)
+
+        @property
+        def broken(self):
+            raise AttributeError("inside")
+
+    mine = Mine()
+    for name in ("missing", "slot"):
+        with pytest.raises(AttributeError, match=f"Mine' object has no attribute '{name}'") as info:
+            getattr(mine, name)
+        assert (info.value.name, info.value.obj) == (name, mine)
+    with pytest.raises(AttributeError, match="inside") as info:
+        _ = mine.broken
+    assert info.traceback[-1].name == "broken"
+    assert getattr(mine, "missing", 5) == 5
+
+
+class LikeDict:
+    """A name that is equal to `__dict__`, as those of subclasses of str may be."""
+
+    def __eq__(self, other):
+        return other == "__dict__"
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("name", ["__dict__", type("Name", (str,), {})("__dict__"), LikeDict()])
+def test_the_dict_cannot_be_replaced(name):
+    data = local()
+    with pytest.raises(AttributeError, match="attribute '__dict__' is read-only"):
+        data.__setattr__(name, {})
+    with pytest.raises(AttributeError, match="attribute '__dict__' is read-only"):
+        data.__delattr__(name)
+
+
+def test_names_are_strings():
+    data = local()
+    for change in (lambda: data.__setattr__(1, 2), lambda: data.__delattr__(1)):
+        with pytest.raises(TypeError, match="attribute name must be string, not 'int'"):
+            change()

@@ -58,6 +58,26 @@ def test_rawlink_and_unlink():
     assert other == []
 
 
+@pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
+def test_who_linked_first_is_told_first(kind):
+    lock = kind(1)
+    lock.acquire()
+    seen = []
+
+    def wait():
+        lock.acquire()
+        seen.append("acquired")
+        lock.release()
+
+    lock.rawlink(lambda _: seen.append("first"))
+    waiters = [gevent.spawn(wait) for _ in range(2)]
+    gevent.sleep(0)
+    lock.release()
+    gevent.joinall(waiters)
+    gevent.sleep(0)
+    assert seen == ["first", "acquired", "acquired"]
+
+
 def test_rawlink_needs_a_callable():
     with pytest.raises(TypeError):
         Semaphore().rawlink(5)

@@ -207,3 +207,69 @@ def test_forkpty_and_watch():
             gevent.sleep(0.001)
     finally:
         os.close(descriptor)
+
+
+def wait3(pid):
+    return gevent.os.wait3(0)
+
+
+def wait4(pid):
+    return gevent.os.wait4(pid, 0)
+
+
+def waitid(pid):
+    result = gevent.os.waitid(os.P_PID, pid, os.WEXITED)
+    return result.si_pid, result.si_status << 8
+
+
+@ours_only
+@pytest.mark.parametrize("wait", [lambda pid: gevent.os.wait(), wait3, wait4, waitid])
+def test_other_waits_let_others_run(pipe, wait):
+    pid = child(6, gate=pipe[0])
+    waiter = gevent.spawn(wait, pid)
+    gevent.sleep(0.01)
+    assert not waiter.ready()
+    os.write(pipe[1], b"x")
+    pair = waiter.get()
+    assert pair[0] == pid
+    assert exit_status(pair) == 6
+
+
+@ours_only
+def test_other_waits_need_not_wait(pipe):
+    pid = child(gate=pipe[0])
+    gevent.sleep(0)
+    assert gevent.os.wait3(os.WNOHANG)[:2] == (0, 0)
+    assert gevent.os.wait4(pid, os.WNOHANG)[:2] == (0, 0)
+    assert gevent.os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None
+    os.write(pipe[1], b"x")
+    # A look at it, which leaves it to be waited for.
+    seen = gevent.os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert (seen.si_pid, seen.si_status) == (pid, 0)
+    pair = gevent.os.wait4(pid, 0)
+    assert (pair[0], exit_status(pair)) == (pid, 0)
+    for call in (gevent.os.wait, lambda: gevent.os.wait3(0), lambda: gevent.os.wait4(pid, 0)):
+        with pytest.raises(ChildProcessError):
+            call()
+
+
+@ours_only
+def test_close_tells_who_waits(pipe):
+    source, _ = pipe
+    gevent.os.make_nonblocking(source)
+    reader = gevent.spawn(gevent.os.nb_read, source, 1)
+    gevent.sleep(0)
+    gevent.os.close(source)
+    pipe[0] = None
+    with pytest.raises(OSError) as caught:
+        reader.get(timeout=30)
+    assert caught.value.errno == errno.EBADF
+    with pytest.raises(OSError) as caught:
+        gevent.os.close(source)
+    assert caught.value.errno == errno.EBADF
+
+
+@ours_only
+def test_the_module_has_the_standard_names():
+    assert {name for name in dir(os) if not name.startswith("_")} <= set(dir(gevent.os))
+    assert gevent.os.getpid is os.getpid

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
-from loop_support import running_loop
+from loop_support import LOOPS, Run, running_loop
 
 
 @pytest.fixture
@@ -26,3 +27,23 @@ def no_loop() -> Iterator[None]:
     asyncio._set_running_loop(None)  # not to fail what comes after
     sys.set_asyncgen_hooks(None, None)
     assert left == (None, (None, None))
+
+
+def run_on(factory: Callable[[], asyncio.AbstractEventLoop]) -> Run:
+    def run(main: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(main)
+
+    return run
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a coroutine on one of the loops."""
+    return run_on(LOOPS[request.param])
+
+
+@pytest.fixture
+def run_ours() -> Run:
+    """Runs a coroutine on our loop, for what asyncio's does not do, or not so well."""
+    return run_on(LOOPS["greenloop"])

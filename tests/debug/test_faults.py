@@ -76,12 +76,14 @@ def test_a_late_dump_shows_whoever_runs(run_script: RunScript, tmp_path: Path) -
         NESTED
         + """
     def spin():
-        # Until the last line is there: the dump is written while this runs.
-        while " in outer" not in open(sys.argv[1]).read():
+        # The dump may not come before this runs, however slow the machine is.
+        faulthandler.dump_traceback_later(0.05, file=file)
+        # Until the last line is there: the dump is written while this runs. It calls functions
+        # in C alone, so that the frames that are read stay as they are.
+        while b" in outer\\n" not in os.pread(file.fileno(), 100_000, 0):
             pass
 
-    with open(sys.argv[1], "w") as file:
-        faulthandler.dump_traceback_later(0.05, file=file)
+    with open(sys.argv[1], "w+") as file:
         greenlet(outer).switch(spin)
     print(open(sys.argv[1]).read())
 """,

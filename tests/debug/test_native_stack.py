@@ -106,7 +106,7 @@ def test_gdb_finds_the_bottom_of_a_greenlet_that_was_moved(tmp_path: Path) -> No
     # More than there are slots: the one above is copied out, and in again.
     for other in others:
         other.switch()
-    more = [greenlet(wait) for _ in range(100)]
+    more = [greenlet(wait) for _ in range(300)]
     for other in more:
         other.switch()
     moved.switch()

@@ -12,11 +12,8 @@ import re
 from typing import Any
 
 import pytest
-from greenlet import getcurrent, greenlet
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
+from greenlet import greenlet
+from greenlet_support import park
 
 
 def interleave(count: int, body: Any) -> list[Any]:

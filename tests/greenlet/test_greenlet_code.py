@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from greenlet import getcurrent, greenlet
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
+from greenlet import greenlet
+from greenlet_support import park
 
 
 def test_exec_and_eval() -> None:

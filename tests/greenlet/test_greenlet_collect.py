@@ -10,14 +10,11 @@ from typing import Any
 
 import pytest
 from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet_support import park
 
 
 class Token:
     """Something whose end of life can be watched."""
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
 
 
 @pytest.fixture

@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 from greenlet import getcurrent, greenlet
-
-
-def park() -> Any:
-    """Switch to the parent; return what the greenlet is resumed with."""
-    return getcurrent().parent.switch()
+from greenlet_support import park
 
 
 def test_nothing_runs_on_construction() -> None:

@@ -7,24 +7,10 @@ import decimal
 from typing import Any
 
 import pytest
-from greenlet import getcurrent, greenlet
+from greenlet import greenlet
+from greenlet_support import isolated, park
 
 var: contextvars.ContextVar[Any] = contextvars.ContextVar("var", default="default")
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
-
-
-def isolated(test: Any) -> Any:
-    """Run a test in a copy of the context, so that what it sets does not reach other tests."""
-
-    def run() -> None:
-        contextvars.copy_context().run(test)
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
 
 
 @isolated

@@ -3,47 +3,13 @@
 from __future__ import annotations
 
 import contextvars
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from greenlet import getcurrent, greenlet
+from greenlet_support import in_thread, isolated, park
 
 var: contextvars.ContextVar[Any] = contextvars.ContextVar("var", default="default")
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
-
-
-def isolated(test: Any) -> Any:
-    """Run a test in a copy of the context, so that what it sets does not reach other tests."""
-
-    def run() -> None:
-        contextvars.copy_context().run(test)
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
-
-
-def in_thread(function: Callable[[], Any]) -> Any:
-    box: list[Any] = []
-
-    def run() -> None:
-        try:
-            box.append((True, function()))
-        except BaseException as exc:
-            box.append((False, exc))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    ok, value = box[0]
-    if ok:
-        return value
-    raise value
 
 
 def test_none_before_the_start() -> None:

@@ -6,15 +6,12 @@ import sys
 from typing import Any
 
 import pytest
-from greenlet import getcurrent, greenlet
+from greenlet import greenlet
+from greenlet_support import park
 
 
 def handled() -> BaseException | None:
     return sys.exc_info()[1]
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
 
 
 def test_new_greenlet_handles_nothing() -> None:

@@ -224,13 +224,13 @@ def test_fork_in_a_greenlet(run_script: RunScript) -> None:
             main.switch(pid)
             return "forker done"
 
-        parked = [greenlet(other) for _ in range(100)]
+        parked = [greenlet(other) for _ in range(300)]
         for g in parked:
             g.switch()
         g = greenlet(forker)
         pid = g.switch()
         assert g.switch() == "forker done"
-        assert [p.switch(n) for n, p in enumerate(parked)] == [n * 2 for n in range(100)]
+        assert [p.switch(n) for n, p in enumerate(parked)] == [n * 2 for n in range(300)]
         if pid:
             print("child status", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         """

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet_support import park
 
 
 class GreenletIterator(greenlet):
@@ -38,10 +39,6 @@ def emit(value: Any) -> None:
     consumer = g.parent
     del g
     consumer.switch(value)
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
 
 
 def test_simple_sequence() -> None:

@@ -10,7 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from greenlet import getcurrent, greenlet
+from greenlet import greenlet
+from greenlet_support import park
 
 if TYPE_CHECKING:
     from scripts import RunScript
@@ -425,10 +426,6 @@ def depth_left() -> int:
     except RecursionError:
         pass
     return count
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
 
 
 def parked_at(depth: int) -> Any:

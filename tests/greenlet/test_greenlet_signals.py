@@ -199,7 +199,7 @@ def test_switches_while_another_thread_looks_at_the_frames(run_script: RunScript
             while True:
                 descend(n)
 
-        greenlets = [greenlet(body) for _ in range(100)]
+        greenlets = [greenlet(body) for _ in range(300)]
         for n, g in enumerate(greenlets):
             g.switch(n)
         watcher = threading.Thread(target=watch)

@@ -642,7 +642,7 @@ print(gevent.config.stack_size, gevent.config.stack_slots)
 )
 def test_size_from_the_environment(run_script: RunScript, text: str, size: int) -> None:
     result = run_script(SHOW, env={"GREENLOOP_STACK_SIZE": text})
-    assert result.check_quiet() == f"{size} 64\n"
+    assert result.check_quiet() == f"{size} 256\n"
 
 
 @pytest.mark.parametrize(
@@ -657,7 +657,7 @@ def test_wrong_size_in_the_environment(run_script: RunScript, text: str) -> None
     )
 
 
-@pytest.mark.parametrize(("text", "slots"), [("", 64), ("4", 4), ("16384", 16384)])
+@pytest.mark.parametrize(("text", "slots"), [("", 256), ("4", 4), ("16384", 16384)])
 def test_slots_from_the_environment(run_script: RunScript, text: str, slots: int) -> None:
     result = run_script(SHOW, env={"GREENLOOP_STACK_SLOTS": text})
     assert result.check_quiet() == f"{8 << 20} {slots}\n"

@@ -9,20 +9,11 @@ from typing import Any
 
 import pytest
 from greenlet import getcurrent, greenlet
-
-
-def park() -> Any:
-    return getcurrent().parent.switch()
+from greenlet_support import finished, park
 
 
 def started() -> greenlet:
     g = greenlet(park)
-    g.switch()
-    return g
-
-
-def finished() -> greenlet:
-    g = greenlet(lambda: None)
     g.switch()
     return g
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from greenlet import GreenletExit, error, getcurrent, greenlet
+from greenlet_support import park
 
 if TYPE_CHECKING:
     from scripts import RunScript
@@ -33,10 +34,6 @@ def run_thread(function: Callable[[], Any]) -> None:
     # The thread's state is cleared a moment after the thread can be joined.
     while any(t.ident == thread.ident for t in threading.enumerate()):
         pass
-
-
-def park() -> Any:
-    return getcurrent().parent.switch()
 
 
 @pytest.fixture(params=["local", "dict of the greenlet", "cycle"])

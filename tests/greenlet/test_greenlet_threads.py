@@ -8,41 +8,7 @@ from typing import Any
 
 import pytest
 from greenlet import error, getcurrent, greenlet
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
-
-
-def in_thread(function: Callable[[], Any]) -> Any:
-    """Run `function` in a new thread; return its result or raise its exception."""
-    box: list[Any] = []
-
-    def run() -> None:
-        try:
-            box.append((True, function()))
-        except BaseException as exc:
-            box.append((False, exc))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    ok, value = box[0]
-    if ok:
-        return value
-    raise value
-
-
-def parked() -> greenlet:
-    g = greenlet(park)
-    g.switch()
-    return g
-
-
-def finished() -> greenlet:
-    g = greenlet(lambda: None)
-    g.switch()
-    return g
+from greenlet_support import finished, in_thread, park, parked
 
 
 def test_each_thread_has_a_main_greenlet() -> None:
@@ -76,7 +42,9 @@ def test_main_of_a_thread_refuses_a_parent() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: greenlet(lambda: None), parked, finished, getcurrent], ids=str
+    "make",
+    [lambda: greenlet(lambda: None), parked, finished, getcurrent],
+    ids=["new", "parked", "finished", "main"],
 )
 def test_switch_to_another_thread_s_greenlet(make: Callable[[], greenlet]) -> None:
     g = make()

@@ -11,39 +11,11 @@ from typing import Any
 
 import pytest
 from greenlet import GreenletExit, error, getcurrent, greenlet
+from greenlet_support import in_thread, park, parked
 
 
 class Token:
     pass
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
-
-
-def in_thread(function: Callable[[], Any]) -> Any:
-    """Run `function` in a new thread; return its result or raise its exception."""
-    box: list[Any] = []
-
-    def run() -> None:
-        try:
-            box.append((True, function()))
-        except BaseException as exc:
-            box.append((False, exc))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    ok, value = box[0]
-    if ok:
-        return value
-    raise value
-
-
-def parked() -> greenlet:
-    g = greenlet(park)
-    g.switch()
-    return g
 
 
 def settle() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import greenlet as module
 import pytest
 from greenlet import GreenletExit, getcurrent, gettrace, greenlet, settrace
+from greenlet_support import park
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +39,6 @@ class Recorder:
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
-
-
-def park(value: Any = None) -> Any:
-    return getcurrent().parent.switch(value)
 
 
 def test_settrace_returns_the_previous_one() -> None:

@@ -156,6 +156,21 @@ print(seen)
     assert out == "[]\n"
 
 
+def test_patching_again_tells_of_what_is_new(patch):
+    out = patch("""
+import warnings
+warnings.simplefilter("ignore", monkey.MonkeyPatchWarning)
+monkey.patch_all(time=False, dns=False)
+seen.clear()
+assert monkey.patch_all(os=False, ssl=False, time=False, dns=False, plugin=1) is True
+print(seen)
+monkey.patch_all(os=False)
+print(*[name for kind, name in seen if kind == "will"])
+print(monkey.is_object_patched("socket", "getaddrinfo"))
+""")
+    assert out == "[]\nGeventWillPatchAllEvent time socket\nTrue\n"
+
+
 def test_modules_of_the_program(patch):
     out = patch("""
 import types

@@ -11,6 +11,7 @@ def test_twice(run_script: Any) -> None:
     script = """
         from gevent import monkey
         assert monkey.patch_all()
+        monkey.patch_sys()
         import _thread, select, selectors, socket, ssl, threading, time, queue, warnings
 
         modules = (_thread, select, selectors, socket, ssl, threading, time, queue)
@@ -50,6 +51,25 @@ def test_again_with_other_arguments(run_script: Any) -> None:
         print(monkey.is_module_patched("ssl"))
         """
     assert run_script(script).check_quiet() == "warned\nTrue\n"
+
+
+def test_each_call_with_other_arguments_warns(run_script: Any) -> None:
+    script = """
+        import warnings
+        from gevent import monkey
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            monkey.patch_all(ssl=False)
+            monkey.patch_all(ssl=True)
+            print(len(caught))
+            monkey.patch_all()
+            print(len(caught))
+            for _ in range(2):
+                monkey.patch_all(os=False)
+            print(len(caught), "more than once" in str(caught[-1].message))
+        """
+    assert run_script(script).check_quiet() == "1\n1\n3 True\n"
 
 
 def test_a_warning_points_at_the_caller(run_script: Any) -> None:
@@ -395,3 +415,41 @@ def test_fork_while_a_native_thread_runs(run_script: Any) -> None:
         thread.join()
         """
     assert run_script(script).check_quiet() == "7\n"
+
+
+def test_awaitables_that_the_interpreter_keeps_for_reuse(run_script: Any) -> None:
+    """Looking for who refers to locks must not touch them. They would be freed a second time, and
+    the next full garbage collection, or that at the end of the process, would not end."""
+    script = """
+        import asyncio, gc, threading
+
+        lock = threading.Lock()
+
+        async def wait():
+            future = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(future.set_result, None)
+            await future
+
+        asyncio.run(wait())
+        from gevent import monkey; monkey.patch_all()
+        gc.collect()
+        asyncio.run(wait())
+        print("done")
+        """
+    assert run_script(script).check_quiet() == "done\n"
+
+
+def test_lazy_objects_are_left_alone(run_script: Any) -> None:
+    script = """
+        import concurrent.futures.thread
+
+        class Lazy:
+            @property
+            def __class__(self):
+                raise RuntimeError("there is nothing yet")
+
+        lazy = [Lazy()]
+        from gevent import monkey; monkey.patch_all()
+        print("patched")
+        """
+    assert run_script(script).check_quiet() == "patched\n"

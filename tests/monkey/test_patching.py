@@ -114,7 +114,6 @@ def test_functions_that_need_not_do_anything(run_script: Any) -> None:
         from gevent import monkey
         monkey.patch_builtins()
         monkey.patch_contextvars()
-        monkey.patch_sys(stdin=True, stdout=False, stderr=False)
         assert not monkey.is_anything_patched()
         """
     run_script(script).check_quiet()
@@ -223,6 +222,77 @@ def test_patch_module(run_script: Any) -> None:
     run_script(script).check_quiet()
 
 
+def test_the_hooks_of_a_source_come_before_subscribers(run_script: Any) -> None:
+    script = """
+        import types
+        from gevent import events, monkey
+
+        calls = []
+        target, source = types.ModuleType("target"), types.ModuleType("source")
+        target.a, target.b = "ab"
+        source.a, source.b = "AB"
+        source.__implements__ = ["a", "b"]
+
+        def will(module, items, warn, **kwargs):
+            calls.append("hook")
+            items.remove("b")
+
+        def subscriber(event):
+            calls.append(getattr(event, "target_item_names", None))
+
+        source._gevent_will_monkey_patch = will
+        events.subscribers.append(subscriber)
+        assert monkey.patch_module(target, source) is True
+        assert calls == ["hook", ["a"], None], calls
+        assert (target.a, target.b) == ("A", "b")
+
+        def veto(module, items, warn, **kwargs):
+            raise events.DoNotPatch
+
+        calls.clear()
+        source._gevent_will_monkey_patch = veto
+        assert monkey.patch_module(target, source, items=["b"]) is False
+        assert calls == [] and target.b == "b"
+        """
+    run_script(script).check_quiet()
+
+
+def test_names_that_are_missing(run_script: Any) -> None:
+    script = """
+        import types
+        from gevent import monkey
+
+        target, source = types.ModuleType("target"), types.ModuleType("source")
+        source.__implements__ = None
+        for source in (source, types.ModuleType("bare")):
+            try:
+                monkey.patch_module(target, source)
+            except AttributeError as error:
+                assert "__implements__" in str(error) and source.__name__ in str(error), error
+            else:
+                raise AssertionError(source)
+        """
+    run_script(script).check_quiet()
+
+
+def test_event_counts_as_patched(run_script: Any) -> None:
+    script = """
+        import threading
+        from gevent import monkey
+
+        monkey.patch_all(Event=False)
+        assert not monkey.is_object_patched("threading", "Event")
+        monkey.patch_thread(Event=True)
+        assert monkey.is_object_patched("threading", "Event")
+
+        import gevent
+        event = threading.Event()
+        gevent.spawn(event.set)
+        assert event.wait()
+        """
+    run_script(script).check_quiet()
+
+
 SHOW = """\
 import sys, threading
 from gevent import monkey
@@ -250,6 +320,31 @@ def test_command_with_a_module(run_module: Any, tmp_path: Any) -> None:
     (tmp_path / "show.py").write_text(SHOW)
     result = run_module("--module", "show", "a", env={"PYTHONPATH": str(tmp_path)})
     assert result.check_quiet() == "['a'] __main__ show.py\ntime socket ssl _thread\n"
+    result = run_module("--module", "--no-ssl", "show", env={"PYTHONPATH": str(tmp_path)})
+    assert result.check_quiet() == "[] __main__ show.py\ntime socket _thread\n"
+
+
+@pytest.mark.parametrize("option", [["-m", "show"], ["-mshow"]])
+def test_command_with_a_module_as_python_has_it(
+    run_module: Any, tmp_path: Any, option: list[str]
+) -> None:
+    (tmp_path / "show.py").write_text(SHOW)
+    result = run_module("--no-ssl", *option, "--b", env={"PYTHONPATH": str(tmp_path)})
+    assert result.check_quiet() == "['--b'] __main__ show.py\ntime socket _thread\n"
+
+
+def test_command_with_a_script_after_two_dashes(run_module: Any, tmp_path: Any) -> None:
+    (tmp_path / "show.py").write_text(SHOW)
+    out = run_module("--no-ssl", "--", str(tmp_path / "show.py"), "--b").check_quiet()
+    assert out == "['--b'] __main__ show.py\ntime socket _thread\n"
+
+
+def test_command_shows_errors_of_the_program_only(run_module: Any, tmp_path: Any) -> None:
+    (tmp_path / "fail.py").write_text("1 / 0\n")
+    result = run_module(str(tmp_path / "fail.py"))
+    assert result.returncode == 1
+    assert result.stderr.count("  File ") == 1
+    assert result.stderr.endswith("ZeroDivisionError: division by zero\n")
 
 
 def test_command_verbose(run_module: Any, tmp_path: Any) -> None:
@@ -262,9 +357,11 @@ def test_command_verbose(run_module: Any, tmp_path: Any) -> None:
 def test_command_usage(run_module: Any, tmp_path: Any) -> None:
     assert "--no-" in run_module().check_quiet()
     assert "--no-" in run_module("--help").check_quiet()
-    result = run_module("--nonsense", "x.py")
-    assert result.returncode != 0
-    assert "nonsense" in result.stdout + result.stderr
+    assert "--no-" in run_module("-h").check_quiet()
+    for option in ("--nonsense", "-x"):
+        result = run_module(option, "x.py")
+        assert result.returncode != 0
+        assert option in result.stdout + result.stderr
 
 
 def test_command_passes_the_exit_status_on(run_module: Any, tmp_path: Any) -> None:

@@ -407,3 +407,50 @@ def test_a_finalizer_does_not_switch(run_script: Any) -> None:
         assert items.get() == 1
         """
     run_script(script).check_quiet()
+
+
+def test_a_finalizer_does_not_switch_when_others_have_waited_for_long(run_script: Any) -> None:
+    script = """
+        from gevent import monkey; monkey.patch_all()
+        import queue, time, gevent
+
+        items = queue.Queue()
+        ran = []
+
+        class Finalized:
+            def __del__(self):
+                items.put_nowait(1)
+
+        other = gevent.spawn(ran.append, 1)
+        # Locks look at the clock now and then.
+        for _ in range(40):
+            end = time.perf_counter() + 0.01
+            while time.perf_counter() < end:
+                pass
+            Finalized()
+        assert ran == [] and items.qsize() == 40
+        """
+    run_script(script).check_quiet()
+
+
+def test_a_queue_module_imported_afresh(run_script: Any) -> None:
+    """As the tests of the standard library do, to have it with and without its accelerator."""
+    script = """
+        from gevent import monkey; monkey.patch_all()
+        import queue, sys, threading
+
+        for names in (["queue"], ["queue", "_queue"]):
+            for name in names:
+                del sys.modules[name]
+            import queue as again
+            assert again is not queue
+            items = again.SimpleQueue()
+            timer = threading.Timer(0.01, items.put, ["item"])
+            timer.start()
+            assert items.get(timeout=60) == "item"
+            try:
+                items.get_nowait()
+            except again.Empty:
+                pass
+        """
+    run_script(script).check_quiet()

@@ -276,3 +276,29 @@ def test_waiting_for_a_child_without_a_limit(run_script: Any) -> None:
         print([waiter.get() for waiter in waiters])
         """
     assert run_script(script).check_quiet() == "[3, 3, 3]\n"
+
+
+def test_handing_over_connections_leaves_a_process_its_signals(run_script: Any) -> None:
+    script = """
+        import multiprocessing, os, signal, threading
+
+        # Handed over by a thread that blocks all signals, for itself.
+        context = multiprocessing.get_context("fork")
+        near, far = context.Pipe()
+        mine, his = context.Pipe()
+
+        def child(his):
+            his.recv().send("handed over")
+
+        process = context.Process(target=child, args=(his,))
+        process.start()
+        mine.send(far)
+        assert near.poll(60)
+        print(near.recv())
+        process.join()
+        arrived = threading.Event()
+        signal.signal(signal.SIGUSR1, lambda *_: arrived.set())
+        os.kill(os.getpid(), signal.SIGUSR1)
+        print(arrived.wait(60))
+        """
+    assert run_script(program(script)).check_quiet() == "handed over\nTrue\n"

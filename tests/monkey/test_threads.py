@@ -373,6 +373,48 @@ def test_native_threads_use_patched_modules(run_script: Any) -> None:
     assert run_script(script).check_quiet() == "native\n"
 
 
+def test_fork_in_a_thread(run_script: Any) -> None:
+    """The thread is the child's main thread, and the former one has ended."""
+    script = """
+        from gevent import monkey; monkey.patch_all()
+        import os, sys, threading, warnings
+
+        warnings.simplefilter("ignore")
+        main = threading.main_thread()
+
+        def work():
+            me = threading.current_thread()
+            child = os.fork()
+            if child == 0:
+                main.join(60)
+                joiner = threading.Thread(target=main.join)
+                joiner.start()
+                joiner.join(60)
+                alive = main.is_alive() or joiner.is_alive()
+                print(alive, threading.main_thread() is me, flush=True)
+                os._exit(7)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), main.is_alive())
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        """
+    assert run_script(script).check_quiet() == "False True\n7 True\n"
+
+
+def test_where_replaced_names_say_they_are_from(run_script: Any) -> None:
+    script = """
+        from gevent import monkey; monkey.patch_all()
+        import pickle, threading
+
+        for name in ("Lock", "local", "get_ident"):
+            assert getattr(threading, name).__module__ == "_thread", name
+        assert pickle.loads(pickle.dumps(threading.get_ident)) is threading.get_ident
+        assert repr(threading.local()).startswith("<_thread._local object at ")
+        """
+    run_script(script).check_quiet()
+
+
 # --- _thread
 
 
@@ -472,6 +514,24 @@ def test_interrupt_main(run_script: Any, where: str) -> None:
             print(error)
         """
     assert run_script(script).check_quiet() == "interrupted\nsignal number out of range\n"
+
+
+def test_an_interrupt_comes_before_the_wake_up(run_script: Any) -> None:
+    """As with real threads: the main thread does not go on as if nothing had been."""
+    script = """
+        from gevent import monkey; monkey.patch_all()
+        import _thread, threading
+
+        thread = threading.Thread(target=_thread.interrupt_main)
+        try:
+            thread.start()
+            thread.join()
+            print("joined")
+        except KeyboardInterrupt:
+            print("interrupted")
+        thread.join()
+        """
+    assert run_script(script).check_quiet() == "interrupted\n"
 
 
 def test_interrupt_main_calls_the_handler(run_script: Any) -> None:

@@ -93,6 +93,49 @@ def test_sleep_takes_integers_of_all_kinds(run_script: Any) -> None:
     run_script(script).check_quiet()
 
 
+def test_sleep_is_a_builtin_as_the_original_is(run_script: Any) -> None:
+    script = """
+        import inspect, time
+        native = time.sleep
+        from gevent import monkey; monkey.patch_time()
+
+        class Retries:
+            # Nothing is bound to an instance.
+            sleep = time.sleep
+
+        Retries().sleep(0)
+        assert time.sleep is not native
+        assert type(time.sleep) is type(native)
+        assert not hasattr(time.sleep, "__dict__")
+        assert list(inspect.signature(time.sleep).parameters) == ["seconds"]
+        """
+    run_script(script).check_quiet()
+
+
+def test_sleep_is_audited(run_script: Any) -> None:
+    script = """
+        from gevent import monkey; monkey.patch_time()
+        import sys, time, gevent
+
+        def hook(event, args):
+            if event == "time.sleep":
+                print(args)
+                if args == (0.25,):
+                    raise RuntimeError("not now")
+
+        gevent.sleep(0)
+        sys.addaudithook(hook)
+        time.sleep(0)
+        gevent.sleep(0)
+        time.sleep(0)
+        try:
+            time.sleep(0.25)
+        except RuntimeError as error:
+            print(error)
+        """
+    assert run_script(script).check_quiet().splitlines() == ["(0,)"] * 2 + ["(0.25,)", "not now"]
+
+
 def test_sleep_can_be_pickled(run_script: Any) -> None:
     script = """
         from gevent import monkey; monkey.patch_time()

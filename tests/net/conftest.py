@@ -112,3 +112,26 @@ def never_runs_others() -> Callable[[], contextlib.AbstractContextManager[None]]
         other.join()
 
     return guard
+
+
+def handshake(
+    pair: tuple[socket.socket, socket.socket],
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+    **server_options: object,
+) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """Start TLS on a connection: the client's socket, the server's."""
+    server = gevent.spawn(server_context.wrap_socket, pair[1], server_side=True, **server_options)
+    client = client_context.wrap_socket(pair[0], server_hostname="localhost")
+    return client, server.get(timeout=GUARD)
+
+
+@pytest.fixture
+def tls_pair(
+    connected: tuple[socket.socket, socket.socket],
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """A TLS connection: the client's socket, the server's. (By TCP: OpenSSL meets EPIPE on a closed
+    socketpair, and tells it.)"""
+    return handshake(connected, server_context, client_context)

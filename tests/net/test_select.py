@@ -373,3 +373,95 @@ def test_select_module_has_the_standard_names():
         assert hasattr(select, name)
     assert select.POLLIN == stdlib_select.POLLIN
     assert select.error is OSError
+
+
+@ours_only
+@pytest.mark.parametrize("kind", ["poll", "epoll"])
+def test_poll_checks_timeouts(kind):
+    polling = getattr(select, kind)()
+    for wrong in (float(2**31), float("inf"), 10**30):
+        with pytest.raises(OverflowError):
+            polling.poll(wrong)
+    with pytest.raises(ValueError):
+        polling.poll(float("nan"))
+    for wrong in ("1", [], 1j):
+        with pytest.raises(TypeError):
+            polling.poll(wrong)
+    assert polling.poll(0) == []
+
+
+@ours_only
+def test_select_checks_the_size_of_timeouts(pair):
+    for wrong in (1e30, float("inf")):
+        with pytest.raises(OverflowError):
+            select.select([pair[0]], [], [], wrong)
+    with pytest.raises(ValueError):
+        select.select([pair[0]], [], [], float("nan"))
+
+
+@ours_only
+def test_poll_objects_are_made_by_poll_alone():
+    with pytest.raises(TypeError, match=r"cannot create .* instances"):
+        type(select.poll())()
+
+
+@ours_only
+def test_selectors_refuse_what_has_no_descriptor(pipe):
+    reader, _ = pipe
+    os.close(reader)
+    with selectors.DefaultSelector() as selector:
+        with pytest.raises(ValueError, match="Invalid file descriptor"):
+            selector.register(reader, selectors.EVENT_READ)
+        with pytest.raises(ValueError):
+            selector.register(-1, selectors.EVENT_READ)
+        assert not selector.get_map()
+
+
+@ours_only
+def test_the_default_selector():
+    assert selectors.DefaultSelector is selectors.EpollSelector
+    assert issubclass(selectors.DefaultSelector, stdlib_selectors.EpollSelector)
+    with selectors.DefaultSelector() as selector:
+        assert selector.fileno() >= 0
+
+
+@ours_only
+@pytest.mark.parametrize("kind", ["poll", "epoll"])
+@pytest.mark.parametrize("timeout", [None, 0, 1])
+def test_who_polls_what_is_ready_lets_others_run(pipe, kind, timeout):
+    reader, writer = pipe
+    os.write(writer, b"x")
+    polling = getattr(select, kind)()
+    polling.register(reader, stdlib_select.POLLIN)
+    timer = gevent.spawn(gevent.sleep, 0.01)
+    while not timer.ready():
+        assert polling.poll(timeout) == [(reader, stdlib_select.POLLIN)]
+
+
+@ours_only
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("kind", ["select", "plain poll", "poll"])
+def test_closing_ends_the_wait_of_others(pair, pipe, kind, number):
+    reader, _ = pipe
+    closed, _ = pair
+    fd = closed.fileno()
+    if kind == "select":
+        waiting = gevent.spawn(select.select, [closed, reader][:number], [], [])
+    else:
+        polling = select.poll()
+        mask = stdlib_select.POLLIN
+        if kind == "poll":
+            # Part of the default.
+            mask |= stdlib_select.POLLPRI
+        for one in (closed, reader)[:number]:
+            polling.register(one, mask)
+        waiting = gevent.spawn(polling.poll)
+    gevent.sleep(0.001)
+    assert not waiting.ready()
+    closed.close()
+    if kind == "select":
+        with pytest.raises(OSError) as caught:
+            waiting.get(timeout=GUARD)
+        assert caught.value.errno == errno.EBADF
+    else:
+        assert waiting.get(timeout=GUARD) == [(fd, stdlib_select.POLLNVAL)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import pickle
 import select as stdlib_select
 import socket as stdlib_socket
 import threading
 import warnings
+import weakref
 
 import gevent
 import pytest
@@ -247,6 +250,105 @@ def test_create_server():
             assert type(client) is socket.socket
             if waiting is not None:
                 waiting.get(timeout=GUARD)[0].close()
+
+
+def test_create_connection_tries_all_addresses(listener, monkeypatch):
+    port = listener.getsockname()[1]
+    closed = socket.create_server(("127.0.0.1", 0))
+    closed.close()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        refusing = unused.getsockname()
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+        answers = [(*kind, refusing), (*kind, ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args: answers)
+        with socket.create_connection(("name", 1)) as sock:
+            assert sock.getpeername() == ("127.0.0.1", port)
+        answers.pop()
+        answers.insert(0, (*kind, ("not an address", 1, 2, 3)))
+        with pytest.raises(TypeError):
+            socket.create_connection(("name", 1))
+        answers[0] = (12345, *answers[1][1:])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("name", 1))
+        with pytest.raises(ExceptionGroup, match="create_connection failed") as caught:
+            socket.create_connection(("name", 1), all_errors=True)
+        unsupported, refused = caught.value.exceptions
+        assert unsupported.errno == errno.EAFNOSUPPORT
+        assert isinstance(refused, ConnectionRefusedError)
+        answers.clear()
+        with pytest.raises(OSError, match="empty list"):
+            socket.create_connection(("name", 1))
+
+
+@pytest.mark.parametrize("end", [gevent.GreenletExit, gevent.Timeout, KeyboardInterrupt])
+def test_interrupted_create_connection_leaves_no_socket(monkeypatch, end):
+    made = []
+
+    class Interrupted(socket.socket):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(self)
+
+        def connect(self, address):
+            raise end
+
+    monkeypatch.setattr(socket, "socket", Interrupted)
+    with pytest.raises(end):
+        socket.create_connection(("127.0.0.1", 1))
+    assert made[0].fileno() == -1
+
+
+def test_failed_create_connection_leaves_no_cycle(monkeypatch):
+    made = []
+
+    class Noted(socket.socket):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(weakref.ref(self))
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(socket, "socket", Noted)
+        gc.collect()
+        gc.disable()
+        try:
+            try:
+                socket.create_connection(unused.getsockname())
+            except ConnectionRefusedError:
+                pass
+            else:
+                pytest.fail("connected")
+            # The error's traceback referred to it.
+            assert made[0]() is None
+        finally:
+            gc.enable()
+
+
+def test_create_connection_sets_the_timeout(listener):
+    with socket.create_connection(listener.getsockname(), timeout=GUARD) as sock:
+        assert sock.gettimeout() == GUARD
+    with socket.create_connection(listener.getsockname(), None) as sock:
+        assert sock.gettimeout() is None
+    with pytest.raises(ValueError, match="out of range"):
+        socket.create_connection(listener.getsockname(), -1)
+
+
+@ours_only
+def test_timeouts_of_sockets_without_descriptor(pair):
+    sock = pair[0]
+    with socket.socket(fileno=sock.fileno()) as double:
+        sock.close()
+        for call in (
+            lambda: double.settimeout(1),
+            lambda: double.setblocking(False),
+            lambda: sock.settimeout(1),
+            lambda: sock.setblocking(True),
+        ):
+            with pytest.raises(OSError) as caught:
+                call()
+            assert caught.value.errno == errno.EBADF
+        double.detach()
 
 
 def test_create_connection_from_an_address(listener):

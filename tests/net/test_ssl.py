@@ -9,24 +9,12 @@ import ssl as stdlib_ssl
 
 import gevent
 import pytest
-from conftest import GUARD
+from conftest import GUARD, handshake
 from gevent import socket, ssl
 
 ours_only = pytest.mark.skipif(
     os.environ.get("GREENLOOP_TEST_PEER") == "1", reason="gevent differs from the standard module"
 )
-
-
-@pytest.fixture
-def tls_pair(pair, server_context, client_context):
-    """A TLS connection: the client's socket, the server's."""
-    return handshake(pair, server_context, client_context)
-
-
-def handshake(pair, server_context, client_context):
-    server = gevent.spawn(server_context.wrap_socket, pair[1], server_side=True)
-    client = client_context.wrap_socket(pair[0], server_hostname="localhost")
-    return client, server.get(timeout=GUARD)
 
 
 def receive_exactly(sock, count):
@@ -37,15 +25,6 @@ def receive_exactly(sock, count):
             break
         received += chunk
     return bytes(received)
-
-
-@pytest.fixture
-def pair(listener):
-    """Two sockets connected by TCP: OpenSSL meets EPIPE on a closed socketpair, and tells it."""
-    with gevent.socket.create_connection(listener.getsockname()) as first:
-        second, _ = listener.accept()
-        with second:
-            yield first, second
 
 
 def take_tickets(client, server):
@@ -149,8 +128,8 @@ def test_writing_times_out(tls_pair):
         client.sendall(b"x" * 50_000_000)
 
 
-def test_handshake_times_out(pair, client_context):
-    first, _ = pair
+def test_handshake_times_out(connected, client_context):
+    first, _ = connected
     first.settimeout(0.02)
     with pytest.raises(TimeoutError, match="handshake operation timed out"):
         client_context.wrap_socket(first, server_hostname="localhost")
@@ -164,11 +143,13 @@ def test_nonblocking_reads_fail_at_once(tls_pair):
 
 
 @ours_only
-def test_handshake_by_hand(pair, server_context, client_context):
+def test_handshake_by_hand(connected, server_context, client_context):
     client = client_context.wrap_socket(
-        pair[0], server_hostname="localhost", do_handshake_on_connect=False
+        connected[0], server_hostname="localhost", do_handshake_on_connect=False
     )
-    server = server_context.wrap_socket(pair[1], server_side=True, do_handshake_on_connect=False)
+    server = server_context.wrap_socket(
+        connected[1], server_side=True, do_handshake_on_connect=False
+    )
     client.setblocking(False)
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
@@ -187,11 +168,11 @@ def test_end_of_stream(tls_pair):
     assert server.recv(10) == b""
 
 
-def test_ragged_end_of_stream(pair, server_context, client_context):
+def test_ragged_end_of_stream(connected, server_context, client_context):
     server = gevent.spawn(
-        server_context.wrap_socket, pair[1], server_side=True, suppress_ragged_eofs=False
+        server_context.wrap_socket, connected[1], server_side=True, suppress_ragged_eofs=False
     )
-    client = client_context.wrap_socket(pair[0], server_hostname="localhost")
+    client = client_context.wrap_socket(connected[0], server_hostname="localhost")
     server = server.get(timeout=GUARD)
     take_tickets(client, server)
     client.close()
@@ -217,19 +198,19 @@ def test_close_ends_the_wait_of_another_greenlet(tls_pair):
         reader.get(timeout=GUARD)
 
 
-def test_untrusted_server(pair, server_context):
+def test_untrusted_server(connected, server_context):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    server = gevent.spawn(server_context.wrap_socket, pair[1], server_side=True)
+    server = gevent.spawn(server_context.wrap_socket, connected[1], server_side=True)
     with pytest.raises(ssl.SSLCertVerificationError):
-        context.wrap_socket(pair[0], server_hostname="localhost")
+        context.wrap_socket(connected[0], server_hostname="localhost")
     with pytest.raises(ssl.SSLError):
         server.get(timeout=GUARD)
 
 
-def test_plain_data_in_place_of_a_handshake(pair, client_context):
-    pair[1].sendall(b"this is no TLS\r\n")
+def test_plain_data_in_place_of_a_handshake(connected, client_context):
+    connected[1].sendall(b"this is no TLS\r\n")
     with pytest.raises(ssl.SSLError):
-        client_context.wrap_socket(pair[0], server_hostname="localhost")
+        client_context.wrap_socket(connected[0], server_hostname="localhost")
 
 
 def test_listening_socket(listener, server_context, client_context):
@@ -260,11 +241,11 @@ def test_sockets_of_the_standard_module_are_wrapped(server_context, client_conte
 
 
 @ours_only
-def test_default_context_makes_our_sockets(pair):
+def test_default_context_makes_our_sockets(connected):
     context = ssl.create_default_context()
     assert isinstance(context, stdlib_ssl.SSLContext)
     wrapped = context.wrap_socket(
-        pair[0], server_hostname="localhost", do_handshake_on_connect=False
+        connected[0], server_hostname="localhost", do_handshake_on_connect=False
     )
     with wrapped:
         assert isinstance(wrapped, ssl.SSLSocket)
@@ -312,7 +293,8 @@ LATE_PATCH = """
     import gevent
     from gevent import socket
     import gevent.ssl
-    gevent.ssl.patch_contexts()
+    import gevent.monkey
+    gevent.monkey.patch_ssl()
 
     first, second = socket.socketpair()
     server = gevent.spawn(server_context.wrap_socket, second, server_side=True)

@@ -238,7 +238,7 @@ def test_permits(kind, seed):
     in_crowds(crowd, seed)
     assert too_many == []
     assert inside == []
-    assert len(entered) > STEPS // 4
+    assert len(entered) > STEPS // 10
     if permits > 1:
         assert lock.counter == permits
     for _ in range(permits):

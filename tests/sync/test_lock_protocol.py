@@ -1,6 +1,8 @@
 """Lock and RLock as threading.Lock and threading.RLock: arguments, errors, use by Condition."""
 
 import gc
+import re
+import sys
 import threading
 import weakref
 
@@ -10,8 +12,10 @@ from gevent import Timeout
 from gevent.lock import RLock, Semaphore
 
 from greenloop.lock import Lock
+from greenloop.thread import RLock as ThreadRLock
+from greenloop.thread import get_ident
 
-KINDS = [Lock, RLock]
+KINDS = [Lock, RLock, ThreadRLock]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,8 +96,8 @@ def test_reinit_after_fork_unlocks(kind):
     lock.release()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_weak_references_and_subclasses(kind):
+@pytest.mark.parametrize("kind", [RLock, ThreadRLock])
+def test_subclasses(kind):
     class Mine(kind):
         pass
 
@@ -105,6 +109,47 @@ def test_weak_references_and_subclasses(kind):
     del lock
     gc.collect()
     assert ref() is None
+
+
+def test_lock_has_no_subclasses_as_the_standard_one_has_none():
+    with pytest.raises(TypeError, match=r"_thread\.lock"):
+        type("Mine", (Lock,), {})
+    lock = Lock()
+    ref = weakref.ref(lock)
+    del lock
+    assert ref() is None
+
+
+def test_the_text_of_a_lock_is_as_of_the_standard_one():
+    lock = ThreadRLock()
+    assert re.fullmatch(r"<unlocked _thread\.RLock object owner=0 count=0 at 0x\w+>", repr(lock))
+    lock.acquire()
+    lock.acquire()
+    text = rf"<locked _thread\.RLock object owner={threading.get_ident()} count=2 at 0x\w+>"
+    assert re.fullmatch(text, repr(lock))
+    other = ThreadRLock()
+    owner = gevent.spawn(other.acquire)
+    owner.join()
+    assert f"owner={get_ident(owner)} count=1 at" in repr(other)
+    assert re.match(r"<unlocked _thread\.lock object at ", repr(Lock()))
+
+
+def test_arguments_of_rlock_are_those_of_the_standard_one():
+    if sys.version_info >= (3, 15):
+        with pytest.raises(TypeError):
+            ThreadRLock(1)
+        with pytest.raises(TypeError):
+            ThreadRLock(a=1)
+    else:
+        assert not ThreadRLock(1, 2, a=3).locked()
+
+    class Mine(ThreadRLock):
+        def __init__(self, name, *, size):
+            super().__init__()
+            self.name, self.size = name, size
+
+    lock = Mine("mine", size=1)
+    assert (lock.name, lock.size, lock.locked()) == ("mine", 1, False)
 
 
 def test_a_lock_on_its_way_is_nobodys():
@@ -135,9 +180,9 @@ def test_reinit_while_a_lock_is_on_its_way():
 
 def test_repr_of_a_lock_says_whether_it_is_locked():
     lock = Lock()
-    assert repr(lock).startswith("<unlocked Lock object at 0x")
+    assert repr(lock).startswith("<unlocked _thread.lock object at 0x")
     with lock:
-        assert repr(lock).startswith("<locked Lock object at 0x")
+        assert repr(lock).startswith("<locked _thread.lock object at 0x")
 
 
 def test_rlock_knows_its_owner():
@@ -232,7 +277,7 @@ def test_a_killed_waiter_of_a_condition_has_the_lock_again(monkeypatch):
 def test_a_lock_that_nobody_can_release_is_a_loop_exit():
     lock = Lock()
     lock.acquire()
-    with pytest.raises(gevent.hub.LoopExit, match="Lock"):
+    with pytest.raises(gevent.hub.LoopExit, match=r"_thread\.lock"):
         lock.acquire()
     condition_lock = RLock()
     condition_lock.acquire()

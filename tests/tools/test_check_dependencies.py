@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
-CHECK = PROJECT / "tools" / "check_dependencies.py"
+from check_support import PROJECT, found_by, write_below
 
 CRATES = {"stack": "", "reactor": "", "python": 'greenloop-stack = { path = "../stack" }\n'}
 MODULES = {
@@ -38,11 +35,7 @@ def manifest(crate: str, dependencies: str) -> str:
 def write(tmp_path: Path) -> Write:
     """Writes a file of a small project that keeps the rule; it is in `tmp_path`."""
 
-    def file(name: str, text: str) -> None:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
+    file = partial(write_below, tmp_path)
     file("Cargo.toml", '[workspace]\nresolver = "3"\nmembers = ["crates/*"]\n')
     for crate, dependencies in CRATES.items():
         file(f"crates/{crate}/Cargo.toml", manifest(crate, dependencies))
@@ -54,13 +47,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def breaches(root: Path) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, CHECK, "--root", root], capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    assert done.returncode == (1 if lines else 0)
-    return lines
+    return found_by("check_dependencies.py", root)
 
 
 def test_this_project_keeps_the_rule() -> None:
@@ -157,6 +144,7 @@ def test_rust_source(
         ("monkey/__init__", "from .. import dropin", "imports greenloop.dropin: it stands above"),
         ("monkey/_socket", "from .. import socket", None),
         ("monkey/_socket", "from . import _table", None),
+        ("hub", "    from _typeshed import ReadableBuffer", None),
         ("integrations/gunicorn", "import gunicorn.workers", None),
         ("integrations/celery", "import gunicorn", "imports gunicorn: the package depends on"),
     ],

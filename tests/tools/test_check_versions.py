@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
-CHECK = PROJECT / "tools" / "check_versions.py"
+from check_support import PROJECT, found_by, write_below
 
 FILES = {
     "Cargo.toml": '[workspace]\nresolver = "3"\nmembers = ["crates/*"]\n',
@@ -43,24 +40,14 @@ Write = Callable[[str, str], None]
 def write(tmp_path: Path) -> Write:
     """Writes a file of a small project whose versions agree; it is in `tmp_path`."""
 
-    def file(name: str, text: str) -> None:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
+    file = partial(write_below, tmp_path)
     for name, text in FILES.items():
         file(name, text)
     return file
 
 
 def disagreements(root: Path) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, CHECK, "--root", root], capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    assert done.returncode == (1 if lines else 0)
-    return lines
+    return found_by("check_versions.py", root)
 
 
 def test_versions_of_this_project_agree() -> None:

@@ -68,7 +68,8 @@ def made(tool: Any, kinds: dict[str, str]) -> Any:
         test: tool.Outcome(*(word.strip() for word in kind.partition(":")[::2]))
         for test, kind in kinds.items()
     }
-    return tool.Run("made", tool.Peer("greenlet", "1.2"), {}, outcomes)
+    modules = {test: test.split(".")[0] for test in outcomes}
+    return tool.Run("made", tool.Peer("greenlet", "1.2"), {}, outcomes, modules)
 
 
 def test_outcomes(tool: Any, package: Path) -> None:
@@ -134,6 +135,101 @@ def test_hang_is_cut_off(tool: Any, package: Path) -> None:
     assert "still running" in why
 
 
+def stdlib(tool: Any, directory: Path, source: str, apart: frozenset[str] = frozenset()) -> Any:
+    """A run of a module with this source as one of the interpreter's own tests."""
+
+    class Here(tool.Peer):  # type: ignore[misc]
+        work = directory
+
+    (directory / "greenloop_cases.py").write_text(dedent(source))
+    # Their package is taken from the interpreter; this is a module in it.
+    (directory / "sitecustomize.py").write_text(
+        f"import test; test.__path__.append({str(directory)!r})"
+    )
+    peer = Here("stdlib", "1.2", case_limit=5, restarts=3)
+    environment = {**os.environ, "PYTHONPATH": str(directory)}
+    runs = tool.Run("it", peer, environment, apart=apart)
+    runs.add_module("greenloop_cases")
+    return {
+        test.removeprefix("greenloop_cases."): outcome.kind
+        for test, outcome in runs.outcomes.items()
+    }
+
+
+def test_others_run_after_one_that_crashes_or_hangs(tool: Any, tmp_path: Path) -> None:
+    found = stdlib(
+        tool,
+        tmp_path,
+        """
+        import os, signal, time, unittest
+
+        class Test(unittest.TestCase):
+            def test_1(self): pass
+            def test_2(self): os.kill(os.getpid(), signal.SIGKILL)
+            def test_3(self): pass
+            def test_4(self): time.sleep(1000)
+            def test_5(self): pass
+        """,
+    )
+    assert found == {
+        "Test.test_1": "passed",
+        "Test.test_2": "lost",
+        "Test.test_3": "passed",
+        "Test.test_4": "lost",
+        "Test.test_5": "passed",
+        "end": "passed",
+    }
+
+
+def test_process_that_does_not_end(tool: Any, tmp_path: Path) -> None:
+    found = stdlib(
+        tool,
+        tmp_path,
+        """
+        import threading, time, unittest
+
+        class Test(unittest.TestCase):
+            def test_1(self): threading.Thread(target=time.sleep, args=(1000,)).start()
+        """,
+    )
+    assert found == {"Test.test_1": "passed", "end": "lost"}
+
+
+def test_case_that_leaves_a_thread_runs_apart(tool: Any, tmp_path: Path) -> None:
+    found = stdlib(
+        tool,
+        tmp_path,
+        """
+        import threading, time, unittest
+
+        class Test(unittest.TestCase):
+            def test_1(self):
+                threading.Thread(target=time.sleep, args=(1000,)).start()
+                self.fail()
+            def test_2(self): self.assertEqual(threading.active_count(), 1)
+        """,
+        frozenset({"greenloop_cases.Test.test_1", "another.Test.test_1"}),
+    )
+    assert found == {"Test.test_1": "failed", "Test.test_2": "passed", "end": "passed"}
+
+
+def test_class_that_cannot_be_set_up_is_not_begun_again(tool: Any, tmp_path: Path) -> None:
+    found = stdlib(
+        tool,
+        tmp_path,
+        """
+        import unittest
+
+        class Test(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls): raise LookupError
+            def test_1(self): pass
+        """,
+    )
+    assert found["Test.test_1"] == "lost"
+    assert found["end"] == "passed"
+
+
 def test_module_that_cannot_be_loaded_is_told(tool: Any, package: Path) -> None:
     found = run(tool, package, "raise LookupError('at the start')\n")
     ((kind, why),) = found.values()
@@ -171,6 +267,17 @@ def test_listed_difference_is_none(tool: Any) -> None:
     assert errors == 0
     assert "    it measures" in lines
     _, errors = tool.compare(peer, made(tool, {"a.T.a": "failed: something else"}), listed)
+    assert errors == 1
+
+
+def test_program_that_fails_may_be_listed(tool: Any) -> None:
+    """One that is no unittest is a case called run, if it comes to that."""
+    listed = {"a.run": tool.Listed("it measures", "not equal")}
+    peer = made(tool, {"a.run": "passed"})
+    lines, errors = tool.compare(peer, made(tool, {"a (no cases)": "lost: is not equal"}), listed)
+    assert errors == 0
+    assert "    it measures" in lines
+    _, errors = tool.compare(peer, made(tool, {"a (no cases)": "lost: else"}), listed)
     assert errors == 1
 
 

@@ -23,6 +23,7 @@ FILES = {
     "demo/requirements.txt": "requests\n",
     "pyproject.toml": "",
     "python/greenloop/__init__.py": "",
+    "tests/requirements-no-deps.txt": "plugin\n",
     "tests/requirements.txt": "pytest\n",
     "tools/requirements.txt": "maturin\n",
     "wheel-data/purelib/hook.pth": "",
@@ -66,7 +67,8 @@ class Setup:
             return "build"
         environment = Path(command[0]).parent.parent.name
         what = [word for word in command if word.endswith((".txt", ".whl"))]
-        return f"{environment}: {' '.join(Path(word).as_posix() for word in what)}"
+        alone = "alone " if "--no-deps" in command else ""
+        return f"{environment}: {alone}{' '.join(Path(word).as_posix() for word in what)}"
 
 
 @pytest.fixture
@@ -87,7 +89,10 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return setup
 
 
-MAIN = "3.0: tools/requirements.txt tests/requirements.txt demo/requirements.txt"
+MAIN = (
+    "3.0: tools/requirements.txt tests/requirements.txt demo/requirements.txt",
+    "3.0: alone tests/requirements-no-deps.txt",
+)
 PEERS = "3.0-peers: tests/requirements.txt benches/requirements.txt"
 
 
@@ -98,9 +103,9 @@ def wheel(setup: Setup) -> str:
 def test_second_run_does_nothing(setup: Setup) -> None:
     assert setup.steps("--greenloop", "main") == [
         "create 3.0",
-        MAIN,
+        *MAIN,
         "build",
-        f"3.0: {wheel(setup)}",
+        f"3.0: alone {wheel(setup)}",
     ]
     assert setup.steps("--greenloop", "main") == []
     assert setup.steps("main") == []
@@ -115,7 +120,7 @@ def test_both_environments_share_one_build(setup: Setup) -> None:
     assert setup.steps("--greenloop", "peers") == [
         "create 3.0-peers",
         PEERS,
-        f"3.0-peers: {wheel(setup)}",
+        f"3.0-peers: alone {wheel(setup)}",
     ]
 
 
@@ -133,7 +138,7 @@ def test_both_environments_share_one_build(setup: Setup) -> None:
 def test_change_of_sources_builds_again(setup: Setup, change: Callable[[Setup], object]) -> None:
     setup.steps("--greenloop", "main")
     change(setup)
-    assert setup.steps("--greenloop", "main") == ["build", f"3.0: {wheel(setup)}"]
+    assert setup.steps("--greenloop", "main") == ["build", f"3.0: alone {wheel(setup)}"]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +161,7 @@ def test_change_of_requirements_installs_them_again(setup: Setup) -> None:
     setup.steps("peers")
     setup.write("demo/requirements.txt", "requests>=2\n")
     assert setup.steps("peers") == []
-    assert setup.steps("main") == [MAIN]
+    assert setup.steps("main") == [*MAIN]
 
 
 def test_other_interpreter_of_the_same_version_starts_anew(
@@ -164,7 +169,7 @@ def test_other_interpreter_of_the_same_version_starts_anew(
 ) -> None:
     setup.steps("main")
     monkeypatch.setattr(sys, "base_prefix", "/elsewhere")
-    assert setup.steps("main") == ["create 3.0", MAIN]
+    assert setup.steps("main") == ["create 3.0", *MAIN]
 
 
 def test_failed_step_is_repeated(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,4 +182,4 @@ def test_failed_step_is_repeated(setup: Setup, monkeypatch: pytest.MonkeyPatch) 
         broken.setattr(setup.script, "run", fails)
         with pytest.raises(SystemExit, match="no network"):
             setup.steps("main")
-    assert setup.steps("main") == [MAIN]
+    assert setup.steps("main") == [*MAIN]

@@ -1,0 +1,76 @@
+"""Tasks that begin where they are made, in greenlets that the loop does not run in."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+import greenloop
+import greenloop.asyncio
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
+
+
+async def child() -> str:
+    await asyncio.sleep(0)
+    return "child"
+
+
+async def parent(loop: asyncio.AbstractEventLoop) -> str:
+    assert asyncio.get_running_loop() is loop
+    task = asyncio.current_task()
+    result = await asyncio.create_task(child())
+    assert asyncio.get_running_loop() is loop
+    assert asyncio.current_task() is task
+    return result
+
+
+def outside() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
+
+
+def test_an_eager_factory_begins_tasks_of_other_greenlets_in_the_loop() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+
+        def make() -> asyncio.Task[str]:
+            assert outside()
+            task = loop.create_task(parent(loop))
+            assert outside()
+            return task
+
+        task = await greenloop.asyncio.wrap(greenloop.spawn(make))
+        assert await task == "child"
+
+    greenloop.asyncio.run(main())
+
+
+def test_a_greenlet_waits_for_a_coroutine_under_an_eager_factory() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        waiting = greenloop.spawn(lambda: greenloop.asyncio.wait(parent(loop), loop=loop))
+        assert await greenloop.asyncio.wrap(waiting) == "child"
+
+    greenloop.asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="tasks do not take eager_start")
+def test_a_task_begins_in_the_loop_if_it_is_asked_to() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def make() -> asyncio.Task[str]:
+            return loop.create_task(parent(loop), eager_start=True)  # type: ignore[call-arg]
+
+        task = await greenloop.asyncio.wrap(greenloop.spawn(make))
+        assert await task == "child"
+
+    greenloop.asyncio.run(main())

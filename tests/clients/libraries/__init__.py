@@ -1,0 +1,1 @@
+"""The client libraries, one module each: how they make a call that a server holds."""
