@@ -14,7 +14,17 @@ COLORS = {
     "asyncio": "#8a8f98",
     "uvloop": "#c9772b",
     "rloop": "#8d5aa8",
+    "asyncio_gevent": "#5f8f8b",
+    "asyncio_protocol": "#b5b9bf",
+    "uvloop_protocol": "#e3a869",
     "generator": "#b8a13a",
+    "blocking": "#a8854a",
+    "native": "#b0413e",
+    "greenloop_serve": "#4f9d8f",
+    "bjoern": "#b0413e",
+    "granian": "#c9772b",
+    "gunicorn": "#8a8f98",
+    "uvicorn": "#8d5aa8",
 }
 
 WIDTH = 960

@@ -178,7 +178,8 @@ def _line(label: str, metric: Metric, row: Row | None) -> Line:
 def _remarks(sections: list[Section]) -> list[str]:
     remarks = [
         "ratio: that implementation's figure over greenloop's of the same round, median of the",
-        "rounds; above 1x greenloop takes less. All figures: lower is better.",
+        "rounds; above 1x greenloop takes less, or does more a second. Lower is better, except for",
+        "what is counted a second.",
     ]
     trouble: dict[str, None] = {}
     missed = []
@@ -205,7 +206,9 @@ def _remarks(sections: list[Section]) -> list[str]:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A value with a readable unit: 74.1 ns, 1.30 s, 1,040 B, 1.52x."""
+    """A value with a readable unit: 74.1 ns, 1.30 s, 41,496/s, 1,040 B, 1.52x."""
+    if unit == "/s":
+        return f"{1 / value:,.0f}/s"
     if unit == "x":
         return times(value)
     if unit == "B":

@@ -2,7 +2,8 @@
 
 Run it with the interpreter of an environment that holds greenloop and requirements.txt:
 
-    python benches/run.py [--rounds N] [--only NAME] [--json FILE] [--svg FILE] [--quick]
+    python benches/run.py [--suite SUITE] [--rounds N] [--only NAME] [--json FILE]
+                                [--svg FILE] [--quick]
 
 Exit status: 0 when greenloop ran everywhere (targets reached or not), 1 when it failed or is not
 installed, 2 for a wrong command line, 130 when interrupted.
@@ -19,16 +20,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benches import chart, report, runner
-from benches.targets import WORKLOADS, Workload
+from benches.suites import SUITES
+from benches.targets import Workload
 
 
 def main() -> int:
     options = parse_arguments()
     if options.list:
-        print("\n".join(workload.name for workload in WORKLOADS))
+        print("\n".join(workload.name for workload in SUITES[options.suite]))
         return 0
     rounds = options.rounds or (1 if options.quick else 5)
-    selected = [w for w in WORKLOADS if not options.only or w.name in options.only]
+    selected = [w for w in SUITES[options.suite] if not options.only or w.name in options.only]
 
     warn_if_busy()
     sections: list[report.Section] = []
@@ -50,7 +52,12 @@ def main() -> int:
         return 130
     progress.clear()
 
-    settings = {"rounds": rounds, "quick": options.quick, "timeout": options.timeout}
+    settings = {
+        "suite": options.suite,
+        "rounds": rounds,
+        "quick": options.quick,
+        "timeout": options.timeout,
+    }
     machine = report.machine()
     summary = f"CPython {machine['python']}, {machine['processor']}, rounds: {rounds}"
     if options.quick:
@@ -68,12 +75,17 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure greenloop against its peers.")
     parser.add_argument(
+        "--suite",
+        choices=SUITES,
+        default="greenlets",
+        help="greenlets, and what runs on them (the default); or http: HTTP servers",
+    )
+    parser.add_argument(
         "--rounds", type=positive, metavar="N", help="rounds, default 5, with --quick 1"
     )
     parser.add_argument(
         "--only",
         action="append",
-        choices=[workload.name for workload in WORKLOADS],
         metavar="NAME",
         help="only this workload; may be repeated (see --list)",
     )
@@ -84,7 +96,12 @@ def parse_arguments() -> argparse.Namespace:
         "--timeout", type=float, default=120.0, metavar="SECONDS", help="for one process (120)"
     )
     parser.add_argument("--list", action="store_true", help="list the workloads and exit")
-    return parser.parse_args()
+    options = parser.parse_args()
+    names = [workload.name for workload in SUITES[options.suite]]
+    for name in options.only or ():
+        if name not in names:
+            parser.error(f"no workload is called {name}; there are: {', '.join(names)}")
+    return options
 
 
 def positive(text: str) -> int:

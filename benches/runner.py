@@ -61,6 +61,8 @@ def run_once(
     command += ["--impl", measured.impl]
     if workload.size is not None:
         command += ["--size", str(workload.size)]
+    if workload.parameter is not None:
+        command += ["--parameter", str(workload.parameter)]
     if quick:
         command.append("--quick")
     try:

@@ -17,13 +17,14 @@ LOOPS = ("asyncio", "uvloop", "rloop")
 class Metric:
     """One figure a workload program reports under `key`; lower is better.
 
-    `unit` is "s" (seconds), "B" (bytes) or "x" (a factor), `per` what it is counted for. `ratios`
+    `unit` is "s" (seconds), "/s" (seconds too, shown as how many there are in one), "B" (bytes) or
+    "x" (a factor), `per` what it is counted for. `ratios`
     gives, by peer, the least ratio peer/greenloop to reach; `faster_than` are peers to beat by any
     margin. `limit` is a figure greenloop itself has to stay below.
     """
 
     key: str
-    unit: Literal["s", "B", "x"]
+    unit: Literal["s", "/s", "B", "x"]
     per: str
     ratios: tuple[tuple[str, float], ...] = ()
     faster_than: tuple[str, ...] = ()
@@ -41,13 +42,17 @@ class Metric:
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload: `module` in benches.workloads, run once for each of `impls`, ours first."""
+    """A workload: `module` in benches.workloads, run once for each of `impls`, ours first.
+
+    `size` and `parameter` are what the module makes of them; None for its own choice.
+    """
 
     name: str
     module: str
     peers: tuple[str, ...]
     metrics: tuple[Metric, ...]
     size: int | None = None
+    parameter: int | None = None
 
     @property
     def impls(self) -> tuple[str, ...]:
@@ -65,6 +70,24 @@ def _time(per: str, *, faster_than: tuple[str, ...] = (), **ratios: float) -> tu
 def _faster(per: str) -> tuple[Metric, ...]:
     """What the operations that switch between greenlets have to reach."""
     return _time(per, gevent=6, faster_than=LOOPS)
+
+
+def _echo_server(name: str, connections: int, size: int, **ratios: float) -> Workload:
+    """An echo server, judged by its CPU time: wall time includes waiting for the load.
+
+    A ratio below 1 is what greenloop may take more: 0.77 allows it 1.3 times the peer's time.
+    """
+    return Workload(
+        name,
+        "echo_server",
+        ("gevent", "asyncio", "uvloop", "uvloop_protocol", "native"),
+        (
+            Metric("cpu", "s", "message, server's CPU", tuple(ratios.items())),
+            Metric("time", "s", "message, wall"),
+        ),
+        size=connections,
+        parameter=size,
+    )
 
 
 WORKLOADS: tuple[Workload, ...] = (
@@ -167,6 +190,18 @@ WORKLOADS: tuple[Workload, ...] = (
             Metric("cpu", "s", "1,000 requests, CPU", ratios=(("gevent", 1.0),)),
         ),
         size=1_000,
+        parameter=200,
+    ),
+    Workload(
+        "requests_get_at_once",
+        "requests_get",
+        ("gevent",),
+        (
+            Metric("time", "s", "1,000 requests, wall"),
+            Metric("cpu", "s", "1,000 requests, CPU", ratios=(("gevent", 1.25),)),
+        ),
+        size=1_000,
+        parameter=1_000,
     ),
     Workload("queue_pingpong", "queue_pingpong", ("gevent", *LOOPS), _faster("round trip")),
     Workload("semaphore_contention", "semaphore_contention", ("gevent", *LOOPS), _faster("permit")),
@@ -222,11 +257,87 @@ WORKLOADS: tuple[Workload, ...] = (
         size=1_000_000,
     ),
     Workload("socketpair_echo", "socketpair_echo", ("gevent", *LOOPS), _time("round trip")),
+    _echo_server("echo_server", 100, 1024, gevent=2.632, uvloop_protocol=1, native=0.77),
+    _echo_server("echo_server_1k", 1_000, 1024),
+    _echo_server("echo_server_10k", 10_000, 1024),
+    _echo_server("echo_server_64kib", 100, 64 * 1024),
     Workload(
-        "echo_server_1k",
-        "echo_server",
-        ("gevent", *LOOPS),
-        (Metric("time", "s", "message, wall"), Metric("cpu", "s", "message, CPU")),
-        size=1_000,
+        "tls_echo",
+        "tls_echo",
+        ("gevent", "asyncio", "uvloop"),
+        (
+            Metric("time", "s", "message, wall"),
+            Metric("cpu", "s", "message, server's CPU", ratios=(("gevent", 1.5),)),
+        ),
+    ),
+    Workload("recv_ready", "recv_ready", ("gevent", "blocking"), _time("recv", blocking=0.77)),
+    Workload(
+        "memory_connections",
+        "memory_connections",
+        ("gevent", "asyncio", "uvloop"),
+        (Metric("memory", "B", "connection parked in recv", limit=3 * 1024),),
+        size=10_000,
+    ),
+    Workload(
+        "import_patch",
+        "import_patch",
+        ("gevent",),
+        (
+            Metric("time", "s", "import and patch_all()"),
+            Metric("cpu", "s", "import and patch_all(), CPU", ratios=(("gevent", 1.0),)),
+        ),
+    ),
+)
+
+
+PEERS_HTTP = ("greenloop_serve", "bjoern", "granian", "gunicorn", "gevent")
+
+
+PEERS_ASGI = ("greenloop_serve", "granian", "uvicorn")
+
+
+def _http(
+    name: str,
+    *others: Metric,
+    size: int = 64,
+    peers: tuple[str, ...] = PEERS_HTTP,
+    **ratios: float,
+) -> Workload:
+    """Requests to a server from `size` connections, judged by how many it answers a second."""
+    metrics = (
+        Metric("time", "/s", "request", tuple(ratios.items())),
+        *others,
+        Metric("p99", "s", "request, 99 of 100"),
+        Metric("cpu", "s", "request, server's CPU"),
+    )
+    return Workload(name, name, peers, metrics, size=size)
+
+
+HTTP_WORKLOADS: tuple[Workload, ...] = (
+    _http("http_hello", bjoern=1, granian=1.5, gunicorn=8, gevent=30),
+    _http("asgi_hello", peers=PEERS_ASGI, granian=1, uvicorn=1.5),
+    _http("http_flask", gunicorn=1.5),
+    _http("http_post", granian=1),
+    _http("http_file", granian=1),
+    # 0.85 of what is possible: 1 / 0.85.
+    _http("http_sleep", Metric("share", "x", "possible request", limit=1.1765), size=512),
+    Workload(
+        "http_idle",
+        "http_idle",
+        PEERS_HTTP,
+        (Metric("memory", "B", "idle connection", limit=4 * 1024 + 1),),
+        size=10_000,
+    ),
+    Workload("http_pipeline", "http_pipeline", PEERS_HTTP, (Metric("time", "/s", "request"),)),
+    Workload(
+        "http_slow",
+        "http_slow",
+        PEERS_HTTP,
+        (
+            Metric("worst", "s", "fresh client, slowest", limit=0.1),
+            Metric("p99", "s", "fresh client, 99 of 100"),
+            Metric("median", "s", "fresh client, median"),
+        ),
+        size=2_000,
     ),
 )

@@ -13,6 +13,7 @@ import pytest
 from benches import chart, report, runner
 from benches.harness import Bench
 from benches.runner import Measured
+from benches.suites import SUITES
 from benches.targets import OURS, WORKLOADS, Metric, Workload
 
 WORKLOAD = Workload(
@@ -100,6 +101,7 @@ def test_json_holds_the_samples() -> None:
         (7.412e-8, "s", "74.1 ns"),
         (9.999e-7, "s", "1000 ns"),
         (1e-6, "s", "1.00 us"),
+        (1 / 41_496, "/s", "41,496/s"),
         (0.0213, "s", "21.3 ms"),
         (1.3, "s", "1.30 s"),
         (1040.4, "B", "1,040 B"),
@@ -123,7 +125,7 @@ def test_chart_is_well_formed_and_draws_each_ratio() -> None:
 
 
 def test_every_peer_has_a_color_and_every_target_a_peer() -> None:
-    for workload in WORKLOADS:
+    for workload in [workload for suite in SUITES.values() for workload in suite]:
         assert set(workload.peers) <= set(chart.COLORS)
         for metric in workload.metrics:
             assert {peer for peer, _ in metric.ratios} | set(metric.faster_than) <= set(
@@ -205,7 +207,9 @@ def test_runner_gives_up_on_a_program_that_hangs(
 
 def test_command_line_names_the_workloads_and_refuses_others() -> None:
     command = [sys.executable, str(runner.ROOT / "benches" / "run.py")]
-    listed = subprocess.run([*command, "--list"], capture_output=True, text=True, check=True)
-    assert listed.stdout.split() == [workload.name for workload in WORKLOADS]
-    for arguments in (["--only", "nothing"], ["--rounds", "0"]):
+    for name, suite in SUITES.items():
+        arguments = ["--suite", name, "--list"]
+        listed = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+        assert listed.stdout.split() == [workload.name for workload in suite]
+    for arguments in (["--only", "nothing"], ["--only", "http_hello"], ["--rounds", "0"]):
         assert subprocess.run([*command, *arguments], capture_output=True).returncode == 2

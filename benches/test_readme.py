@@ -1,4 +1,4 @@
-"""The README's table of numbers: made from a run, and only from a whole one."""
+"""The README's tables of numbers: made from a run, and only from a whole one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,32 @@ from benches.runner import Measured
 from benches.targets import OURS, Metric, Workload
 
 SCRIPT = Path(__file__).resolve().parent / "readme.py"
-README = "before\n<!-- numbers: made by a program -->\nold\n<!-- end of numbers -->\nafter\n"
-WORKLOAD = Workload("switch", "switch", ("gevent", "uvloop"), (Metric("time", "s", "round trip"),))
+README = """\
+before
+<!-- numbers of greenlets: made by a program -->
+old
+<!-- end of numbers -->
+between
+<!-- numbers of http: made by a program -->
+old
+<!-- end of numbers -->
+after
+"""
+WORKLOAD = Workload(
+    "switch",
+    "switch",
+    ("gevent", "uvloop", "native", "blocking"),
+    (Metric("time", "s", "round trip"),),
+)
 
 
 def result(**settings: Any) -> dict[str, Any]:
-    figures = [(OURS, "0.1.0", 1e-7), ("gevent", "26.9", 7e-7)]
+    figures = [(OURS, "0.1.0", 1e-7), ("gevent", "26.9", 7e-7), ("native", "", 5e-8)]
     measured = [Measured(impl, version, {1: {"time": value}}) for impl, version, value in figures]
-    measured.append(Measured("uvloop", failure="it crashed"))
+    measured += [Measured(impl, failure="it crashed") for impl in ("uvloop", "blocking")]
     sections = report.summarize(WORKLOAD, measured)
-    return report.document(sections, {"rounds": 5, "quick": False, **settings})
+    settings = {"suite": "greenlets", "rounds": 5, "quick": False, **settings}
+    return report.document(sections, settings)
 
 
 def fill(directory: Path, result: dict[str, Any], readme: str = README) -> tuple[int, str]:
@@ -42,11 +58,20 @@ def test_table(tmp_path: Path) -> None:
     lines = text.splitlines()
     assert lines[:3] == [
         "before",
-        "<!-- numbers: made by a program -->",
-        "| per | greenloop | greenlet | gevent | asyncio | uvloop | rloop |",
+        "<!-- numbers of greenlets: made by a program -->",
+        "| per | greenloop | greenlet | gevent | asyncio | uvloop | rloop | others |",
     ]
-    assert lines[4] == "| switch: round trip | 100.0 ns |  | 7.00x |  |  |  |"
+    assert lines[4] == "| switch: round trip | 100.0 ns |  | 7.00x |  |  |  | native 0.50x |"
     assert "5 rounds; gevent 26.9." in lines[6]
+    assert lines[7:] == ["<!-- end of numbers -->", *README.splitlines()[4:]]
+
+
+def test_each_suite_has_a_table(tmp_path: Path) -> None:
+    status, text = fill(tmp_path, result(suite="http"))
+    assert status == 0
+    lines = text.splitlines()
+    assert lines[:6] == README.splitlines()[:6]
+    assert lines[6].startswith("| per | greenloop | greenloop_serve | bjoern |")
     assert lines[-2:] == ["<!-- end of numbers -->", "after"]
 
 

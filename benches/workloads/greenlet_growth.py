@@ -6,18 +6,10 @@ The system counts pages: what has not grown is told as one page.
 
 from __future__ import annotations
 
-import gc
 import mmap
 from itertools import repeat
 
-import psutil
-
-from benches.harness import Bench, Metrics, main
-
-
-def resident() -> int:
-    gc.collect()
-    return int(psutil.Process().memory_info().rss)
+from benches.harness import Bench, Metrics, main, resident
 
 
 def greenlets(bench: Bench) -> Metrics:

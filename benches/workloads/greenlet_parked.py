@@ -7,21 +7,13 @@ bytes of a parked one, with its place in a list. `resume` is the median of sever
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 
-import psutil
-
-from benches.harness import Bench, Metrics, check, main
+from benches.harness import Bench, Metrics, check, main, resident
 
 WARM_UP = 100
 TURNS = 5
-
-
-def resident() -> int:
-    gc.collect()
-    return int(psutil.Process().memory_info().rss)
 
 
 def greenlets(bench: Bench) -> Metrics:

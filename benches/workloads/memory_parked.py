@@ -5,18 +5,9 @@ The function each runs, the list that holds them and what the scheduler keeps fo
 
 from __future__ import annotations
 
-import gc
-
-import psutil
-
-from benches.harness import Bench, Metrics, check, main
+from benches.harness import Bench, Metrics, check, main, resident
 
 WARM_UP = 100
-
-
-def resident() -> int:
-    gc.collect()
-    return int(psutil.Process().memory_info().rss)
 
 
 def greenlets(bench: Bench) -> Metrics:

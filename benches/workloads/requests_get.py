@@ -1,4 +1,7 @@
-"""`size` calls of `requests.get` under `patch_all()`, 200 at a time, each answered after 50 ms."""
+"""`size` calls of `requests.get` under `patch_all()`, each answered after 50 ms.
+
+`parameter` of them are made at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from benches.companions.launch import Companion
 from benches.harness import Bench, Metrics, check, cpu_seconds, main
 
 DELAY_SECONDS = 0.05
-POOL = 200
 WARM_UP = 20
 # Above this part of a CPU the server would hold the clients up, and the times mean nothing.
 SERVER_LOAD_LIMIT = 0.8
@@ -38,7 +40,7 @@ def fetch_all(bench: Bench, server: Companion) -> Metrics:
         return len(response.content)
 
     def run(size: int) -> None:
-        pool = Pool(POOL)
+        pool = Pool(bench.parameter)
         jobs = [pool.spawn(fetch) for _ in range(size)]
         joinall(jobs)
         check(len({job.get() for job in jobs}) == 1, "the bodies differ")
@@ -55,4 +57,4 @@ def fetch_all(bench: Bench, server: Companion) -> Metrics:
 
 
 if __name__ == "__main__":
-    main(greenlets=greenlets, size=1_000)
+    main(greenlets=greenlets, size=1_000, parameter=200)
