@@ -35,8 +35,10 @@ CORE = f"{PACKAGE}._core"
 SIBLINGS: dict[str, set[str]] = {
     "stack": set(),
     "reactor": set(),
+    "dns": set(),
     "http1": set(),
-    "python": {"stack", "reactor", "http1"},
+    "websocket": set(),
+    "python": {"stack", "reactor", "dns", "http1", "websocket"},
 }
 PYO3_CRATE = "python"
 
@@ -47,11 +49,14 @@ LEAVES = ("benches", "demo", "examples", "fuzz", "tests", "tools")
 THIRD_PARTY: dict[str, set[str]] = {
     f"{PACKAGE}.integrations.gunicorn": {"gunicorn"},
     f"{PACKAGE}.integrations.celery": {"celery"},
+    f"{PACKAGE}.resolver.dnspython": {"dns"},
     # Used where they are installed, as gevent does; nothing needs them.
     f"{PACKAGE}.events": {"zope"},
     f"{PACKAGE}._compat": {"psutil"},
     f"{PACKAGE}._monitor": {"psutil"},
 }
+# Of the standard library as type checkers know it; not there at run time.
+TYPING_ONLY = {"_typeshed"}
 # Ways into native code beside the core.
 NATIVE = {"_ctypes", "cffi", "ctypes"}
 
@@ -60,9 +65,21 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     f"{PACKAGE}.__main__": (),
     # monkey._main is the command `python -m greenloop.monkey`.
     f"{PACKAGE}.cli": (f"{PACKAGE}.__main__", f"{PACKAGE}.monkey._main"),
-    f"{PACKAGE}.dropin": (PACKAGE, f"{PACKAGE}.cli"),
+    # serve is the command `greenloop serve`.
+    f"{PACKAGE}.serve": (f"{PACKAGE}.cli",),
+    f"{PACKAGE}.dropin": (
+        PACKAGE,
+        f"{PACKAGE}.cli",
+        f"{PACKAGE}.integrations",
+        f"{PACKAGE}.serve",
+    ),
     f"{PACKAGE}.integrations": (),
-    f"{PACKAGE}.monkey": (f"{PACKAGE}.cli", f"{PACKAGE}.dropin", f"{PACKAGE}.integrations"),
+    f"{PACKAGE}.monkey": (
+        f"{PACKAGE}.cli",
+        f"{PACKAGE}.dropin",
+        f"{PACKAGE}.integrations",
+        f"{PACKAGE}.serve",
+    ),
 }
 
 
@@ -173,7 +190,7 @@ def judge(module: str, name: str) -> str | None:
         allowed = set().union(
             *(names for home, names in THIRD_PARTY.items() if inside(module, home))
         )
-        if top in sys.stdlib_module_names or top in allowed:
+        if top in sys.stdlib_module_names or top in TYPING_ONLY or top in allowed:
             return None
         return f"imports {name}: the package depends on the standard library alone"
     for guarded, importers in IMPORTERS.items():

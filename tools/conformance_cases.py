@@ -15,16 +15,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from conformance_process import run_limited
 from environment import ROOT, tag
 
 RUNNERS = ROOT / "tools" / "conformance"
@@ -39,6 +40,8 @@ class Peer:
     needs: what else it needs to be installed, as pip takes it.
     parts: names of its directories that belong to the tests.
     time_limit: seconds for one module.
+    case_limit: seconds for one case; None for as many as the module has.
+    restarts: how often a module that was cut off is begun again, for the cases that are left.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Peer:
     needs: tuple[str, ...] = ()
     parts: tuple[str, ...] = ("tests",)
     time_limit: float = 900.0
+    case_limit: float | None = None
+    restarts: int = 0
 
     @property
     def work(self) -> Path:
@@ -70,10 +75,14 @@ class Peer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a test case: passed, skipped, failed, or lost with its process."""
+    """What became of a test case: passed, skipped, failed, or lost with its process.
+
+    began: whether it was begun at all.
+    """
 
     kind: str
     detail: str = ""
+    began: bool = True
 
 
 @dataclass
@@ -84,43 +93,69 @@ class Run:
     peer: Peer
     environment: dict[str, str]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    #: The cases that run in processes of their own.
+    apart: frozenset[str] = frozenset()
 
     def add_module(self, module: str) -> None:
         """Run one module of tests in a process of its own."""
-        report = self.peer.work / f"{module}.{self.name}.jsonl"
-        report.unlink(missing_ok=True)
         began = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, str(self.peer.runner), module, str(report)],
-            cwd=self.peer.work,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="backslashreplace",
-            # So that the tests' own children end with them.
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=self.peer.time_limit)
-            end = f"its process ended with {describe(process.returncode)}"
-        except subprocess.TimeoutExpired:
-            end = f"its process was still running after {self.peer.time_limit:g} s"
-            kill_session(process)
-            output, _ = process.communicate()
-        except BaseException:
-            kill_session(process)
-            raise
-        seconds = time.monotonic() - began
-        self.seconds += seconds
-        outcomes = read_report(report, end, output)
-        if not outcomes:
-            outcomes = {f"{module} (no cases)": Outcome("lost", f"{end}\n{tail(output)}")}
+        outcomes: dict[str, Outcome] = {}
+        apart = sorted(test for test in self.apart if test.startswith(f"{module}."))
+        for _ in range(self.peer.restarts + 1):
+            done = [test for test, it in outcomes.items() if it.began]
+            further = self.run_process(module, [*done, *apart])
+            outcomes |= further
+            if not any(not outcome.began for outcome in further.values()):
+                break
+        for test in apart:
+            others = [*outcomes, *(other for other in apart if other != test)]
+            further = self.run_process(module, others, {"CONFORMANCE_APART": "1"})
+            outcomes |= {test: further[test]} if test in further else {}
+        self.seconds += time.monotonic() - began
         self.outcomes |= outcomes
+        self.modules |= dict.fromkeys(outcomes, module)
         passed = sum(outcome.kind == "passed" for outcome in outcomes.values())
-        say(f"{self.name}: {module}: {passed} of {len(outcomes)} passed in {seconds:.1f} s")
+        say(
+            f"{self.name}: {module}: {passed} of {len(outcomes)} passed "
+            f"in {time.monotonic() - began:.1f} s"
+        )
+
+    def run_process(
+        self, module: str, done: list[str], further: dict[str, str] | None = None
+    ) -> dict[str, Outcome]:
+        """Run the cases of a module in a process of its own, but for those that are done.
+
+        further: what else is in its environment.
+        """
+        path = self.peer.work / f"{module}.{self.name}"
+        report, log, skip = (path.with_name(path.name + end) for end in (".jsonl", ".log", ".skip"))
+        report.unlink(missing_ok=True)
+        command: list[str | Path] = [sys.executable, self.peer.runner, module, report]
+        if done:
+            skip.write_text("\n".join(done))
+            command.append(skip)
+        end = run_limited(
+            command,
+            directory=self.peer.work,
+            environment={**self.environment, **(further or {})},
+            log=log,
+            report=report,
+            time_limit=self.peer.time_limit,
+            case_limit=self.peer.case_limit or self.peer.time_limit,
+        )
+        output = log.read_text(encoding="utf-8", errors="backslashreplace")
+        outcomes = read_report(report, end, output)
+        if self.peer.case_limit is not None and all(case.began for case in outcomes.values()):
+            # A process that goes on after its last case is a difference, too.
+            ended = (
+                Outcome("passed") if "ended" in end else Outcome("lost", f"{end}\n{tail(output)}")
+            )
+            outcomes[f"{module}.end"] = ended
+        if not outcomes and not done:
+            return {f"{module} (no cases)": Outcome("lost", f"{end}\n{tail(output)}")}
+        return outcomes
 
     def passes(self, test: str) -> bool:
         """Whether a case has been run and passed."""
@@ -141,7 +176,7 @@ def read_report(path: Path, end: str, output: str) -> dict[str, Outcome]:
     for event in events:
         finished = finished or "finished" in event
         for case in event.get("cases", ()):
-            outcomes[case] = Outcome("lost", "never began")
+            outcomes[case] = Outcome("lost", began=False)
         if "test" not in event:
             continue
         case, kind, detail = event["test"], event["outcome"], event["detail"]
@@ -151,10 +186,12 @@ def read_report(path: Path, end: str, output: str) -> dict[str, Outcome]:
         # A failed subtest stays one.
         elif outcomes.get(case, Outcome("")).kind != "failed":
             outcomes[case] = Outcome(kind, detail)
-    if not finished:
-        for case, outcome in outcomes.items():
-            if outcome.detail == "never began":
-                outcomes[case] = Outcome("lost", f"{end} in or after {running or 'its start'}")
+    for case, outcome in outcomes.items():
+        if not outcome.began and finished:
+            outcomes[case] = Outcome("lost", "its class or module was not set up")
+        elif not outcome.began:
+            why = f"{end} in or after {running or 'its start'}"
+            outcomes[case] = Outcome("lost", why, began=False)
     return outcomes
 
 
@@ -168,20 +205,6 @@ def tail(text: str, lines: int = 40) -> str:
 
 def indented(text: str) -> str:
     return "    " + text.rstrip().replace("\n", "\n    ")
-
-
-def describe(status: int) -> str:
-    if status >= 0:
-        return f"status {status}"
-    try:
-        return signal.Signals(-status).name
-    except ValueError:
-        return f"signal {-status}"
-
-
-def kill_session(process: subprocess.Popen[str]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def install(peer: Peer) -> None:
@@ -236,10 +259,15 @@ def on_greenloop(peer: Peer) -> Run:
 
 @dataclass(frozen=True)
 class Listed:
-    """Why a case may differ, and what its failure says then."""
+    """Why a case may differ, and what its failure says then.
+
+    apart: whether it leaves something behind that others, and the end of the process, suffer from.
+        It runs in a process of its own, which ends with it. (Tests of the standard library.)
+    """
 
     reason: str
     failure: str
+    apart: bool = False
 
 
 def listed_cases(path: Path, version: str) -> dict[str, Listed]:
@@ -247,14 +275,26 @@ def listed_cases(path: Path, version: str) -> dict[str, Listed]:
     cases: dict[str, Listed] = {}
     for entry in tomllib.loads(path.read_text()).get("differs", []):
         needed = {"tests", "failure", "reason"}
-        if not all(entry.get(key) for key in needed) or entry.keys() - needed - {"pythons"}:
-            raise ValueError(f"an entry has tests, failure, reason and maybe pythons: {entry}")
+        if not all(entry.get(key) for key in needed) or entry.keys() - needed - {
+            "pythons",
+            "apart",
+        }:
+            raise ValueError(
+                f"an entry has tests, failure, reason and maybe pythons and apart: {entry}"
+            )
         for test in entry["tests"]:
             if test in cases:
                 raise ValueError(f"{test} is listed twice")
             if version in entry.get("pythons", [version]):
-                cases[test] = Listed(" ".join(entry["reason"].split()), entry["failure"])
+                reason = " ".join(entry["reason"].split())
+                cases[test] = Listed(reason, entry["failure"], entry.get("apart", False))
     return cases
+
+
+def of_modules(listed: dict[str, Listed], modules: Iterable[str]) -> dict[str, Listed]:
+    """Those of the cases that belong to these modules."""
+    prefixes = tuple(f"{module}." for module in modules)
+    return {test: why for test, why in listed.items() if test.startswith(prefixes)}
 
 
 def compare(peer: Run, ours: Run, listed: dict[str, Listed]) -> tuple[list[str], int]:
@@ -265,7 +305,9 @@ def compare(peer: Run, ours: Run, listed: dict[str, Listed]) -> tuple[list[str],
     summary: list[str] = []
     errors = 0
     for test in wanted:
-        outcome = ours.outcomes.get(test, missing)
+        # What is no unittest is one case, if it comes to that.
+        no_cases = ours.outcomes.get(f"{test.removesuffix('.run')} (no cases)", missing)
+        outcome = ours.outcomes.get(test, no_cases)
         reason = listed.get(test)
         if outcome.kind == "passed":
             if reason is not None:
@@ -311,8 +353,8 @@ def run_again(peer: Run, ours: Run, listed: dict[str, Listed], times: int) -> li
             for test, outcome in peer.outcomes.items()
             if outcome.kind == "passed" and test not in listed and not ours.passes(test)
         ]
-        for module in sorted({test.split(".")[0] for test in differs}):
-            again = Run(ours.name, ours.peer, ours.environment)
+        for module in sorted({peer.modules[test] for test in differs}):
+            again = Run(ours.name, ours.peer, ours.environment, apart=ours.apart)
             again.add_module(module)
             for test in differs:
                 if again.passes(test):
@@ -332,7 +374,7 @@ def conform(peer: Peer, modules: list[str], *, every: bool, times: int = 0) -> i
     except ValueError as error:
         sys.exit(f"{peer.listed.name}: {error}")
     if not every:
-        listed = {test: why for test, why in listed.items() if test.split(".")[0] in modules}
+        listed = of_modules(listed, modules)
     theirs, ours = on_peer(peer), on_greenloop(peer)
     for run in theirs, ours:
         for module in modules:
@@ -345,16 +387,20 @@ def conform(peer: Peer, modules: list[str], *, every: bool, times: int = 0) -> i
     return 1 if errors else 0
 
 
-def table(peer: Run, ours: Run) -> list[str]:
+def table(peer: Run, *others: Run) -> list[str]:
     """For each module, the cases passed of those that the peer passes."""
-    wanted: dict[str, int] = {}
-    passed: dict[str, int] = {}
+    wanted: dict[str, list[str]] = {}
     for test, outcome in peer.outcomes.items():
-        module = test.split(".")[0]
-        wanted[module] = wanted.get(module, 0) + (outcome.kind == "passed")
-        good = outcome.kind == "passed" and ours.passes(test)
-        passed[module] = passed.get(module, 0) + good
+        cases = wanted.setdefault(peer.modules[test], [])
+        if outcome.kind == "passed":
+            cases.append(test)
     width = max(map(len, wanted), default=0)
-    return [
-        f"{module:{width}}  {passed[module]:4} of {count:4}" for module, count in wanted.items()
-    ]
+    names = ["passed of", *(run.name for run in others)]
+    lines = [f"{'':{width}}  " + "  ".join(f"{name:>9}" for name in names)]
+    for module, cases in [
+        *wanted.items(),
+        ("all", [case for them in wanted.values() for case in them]),
+    ]:
+        passed = [sum(run.passes(case) for case in cases) for run in others]
+        lines.append(f"{module:{width}}  " + "  ".join(f"{n:9}" for n in [len(cases), *passed]))
+    return lines

@@ -3,10 +3,12 @@
     python tools/environment.py [--tag | --path] [--greenloop] SET
 
 SET is `main` (building, checking, testing, the demo), `peers` (the packages that greenloop is
-compared with; they stay out of `main`, where nothing may import the real ones by accident) or
-`conformance` (what the peers' own tests need, to be run on greenloop). The interpreter that runs
-this script is the one the environment is made from: each has its own, in .venv/, and its own Cargo
-target directory, so any number of versions can be used side by side.
+compared with; they stay out of `main`, where nothing may import the real ones by accident),
+`servers` (the same, with HTTP servers that not every machine can build) or `conformance` (what the
+peers' own tests need, to be run on greenloop). The interpreter that runs this script is the one
+the environment is made from: each has its own, in .venv/, and its own wheel in target/, so any
+number of versions can be used side by side. What Cargo compiles for none of them in particular,
+most of what greenloop depends on, they share.
 
 greenloop is installed as the wheel a user would get, not as a link to the working tree: what is
 tested is what is packaged. Everything done is remembered with a hash of what it was done from
@@ -31,8 +33,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 SETS = {
-    "main": ("tools/requirements.txt", "tests/requirements.txt", "demo/requirements.txt"),
+    "main": (
+        "tools/requirements.txt",
+        "tests/requirements.txt",
+        "tests/requirements-no-deps.txt",
+        "demo/requirements.txt",
+    ),
     "peers": ("tests/requirements.txt", "benches/requirements.txt"),
+    "servers": ("benches/requirements.txt", "benches/requirements-http.txt"),
     "conformance": ("tools/conformance/requirements.txt",),
 }
 
@@ -49,6 +57,9 @@ SOURCES = (
     "wheel-data",
 )
 SOURCE_SUFFIXES = {"", ".c", ".h", ".lock", ".md", ".pth", ".py", ".pyi", ".rs", ".toml", ".typed"}
+
+#: What lists packages that are installed without those they ask for: greenloop stands for them.
+NO_DEPENDENCIES = "-no-deps.txt"
 
 STAMP = "greenloop-environment.json"
 
@@ -117,11 +128,11 @@ def source_digest() -> str:
 
 
 @contextmanager
-def locked() -> Iterator[None]:
-    """Let one process at a time work on the environments of this interpreter."""
+def locked(name: str) -> Iterator[None]:
+    """Let one process at a time do what *name* stands for."""
     directory = ROOT / ".venv"
     directory.mkdir(exist_ok=True)
-    with (directory / f"{tag()}.lock").open("w") as lock:
+    with (directory / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -183,9 +194,16 @@ class Environment:
             return
         names = [str(file.relative_to(ROOT)) for file in self.requirements]
         say(f"installing {', '.join(names)}")
-        options = [word for name in names for word in ("--requirement", name)]
-        run(*self.pip, "install", *options)
+        alone = [name for name in names if name.endswith(NO_DEPENDENCIES)]
+        self.install(name for name in names if name not in alone)
+        if alone:
+            self.install(alone, "--no-deps")
         self.record("requirements", wanted)
+
+    def install(self, names: Iterable[str], *options: str) -> None:
+        """Install what files list."""
+        listed = [word for name in names for word in ("--requirement", name)]
+        run(*self.pip, "install", *options, *listed)
 
     def install_greenloop(self, wheel_of: Environment, cargo_flags: list[str]) -> None:
         """Install greenloop's wheel, built with the tools in *wheel_of* if that is still to do."""
@@ -199,29 +217,30 @@ class Environment:
 
     def build(self, sources: str, cargo_flags: list[str]) -> Path:
         """Build the wheel, unless the one at hand was built from the same sources."""
-        target = ROOT / "target" / tag()
-        directory = target / "wheels"
+        directory = ROOT / "target" / tag() / "wheels"
         found = list(directory.glob("*.whl"))
         if self.done.get("wheel") == sources and len(found) == 1:
             return found[0]
         shutil.rmtree(directory, ignore_errors=True)
         say(f"building greenloop for CPython {tag()}")
-        run(
-            self.path / "bin" / "maturin",
-            "build",
-            "--release",
-            "--quiet",
-            "--interpreter",
-            self.python,
-            # For this machine: no search for libraries that another one would lack.
-            "--compatibility",
-            "linux",
-            "--target-dir",
-            target,
-            "--out",
-            directory,
-            *cargo_flags,
-        )
+        # Cargo writes the library of every interpreter to one place, from where maturin takes it.
+        with locked("build"):
+            run(
+                self.path / "bin" / "maturin",
+                "build",
+                "--release",
+                "--quiet",
+                "--interpreter",
+                self.python,
+                # For this machine: no search for libraries that another one would lack.
+                "--compatibility",
+                "linux",
+                "--target-dir",
+                ROOT / "target",
+                "--out",
+                directory,
+                *cargo_flags,
+            )
         (wheel,) = directory.glob("*.whl")
         self.record("wheel", sources)
         return wheel
@@ -251,7 +270,7 @@ def main() -> None:
         return
 
     check_interpreter()
-    with locked():
+    with locked(tag()):
         environment = prepared(options.name)
         if options.greenloop:
             builder = environment if options.name == "main" else prepared("main")

@@ -21,6 +21,18 @@ def cases_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
             yield entry
 
 
+def without(suite: unittest.TestSuite, unwanted: Callable[[unittest.TestCase], bool]) -> None:
+    """Take cases out of a suite."""
+    kept: list[unittest.TestCase | unittest.TestSuite] = []
+    for entry in suite:
+        if isinstance(entry, unittest.TestSuite):
+            without(entry, unwanted)
+            kept.append(entry)
+        elif not unwanted(entry):
+            kept.append(entry)
+    vars(suite)["_tests"] = kept
+
+
 class Reporter(unittest.TestResult):
     """Writes outcomes to the report. A case with several (subtests) has the worst of them.
 
