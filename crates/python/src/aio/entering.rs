@@ -61,10 +61,9 @@ pub fn start_task<'py>(
     };
     // SAFETY: a new reference or null.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-    let entered = Entered::begin(event_loop, hooks)?;
-    let made = eager.make(event_loop.as_unbound(), coroutine, context.as_unbound());
-    entered.end(event_loop)?;
-    made
+    Entered::during(event_loop, hooks, || {
+        eager.make(event_loop.as_unbound(), coroutine, context.as_unbound())
+    })
 }
 
 /// Calls a function that may begin a task. If the loop runs in this thread, but in another greenlet,
@@ -77,10 +76,7 @@ pub fn in_loop<R>(
     if !this.running.get() || !this._is_local() || is_in_loop(event_loop.py()) {
         return function();
     }
-    let entered = Entered::begin(event_loop, &GeneratorHooks::of(event_loop)?)?;
-    let result = function();
-    entered.end(event_loop)?;
-    result
+    Entered::during(event_loop, &GeneratorHooks::of(event_loop)?, function)
 }
 
 fn is_in_loop(py: Python<'_>) -> bool {
@@ -94,6 +90,18 @@ struct Entered {
 }
 
 impl Entered {
+    /// Calls a function in the loop.
+    fn during<R>(
+        event_loop: &Bound<'_, AsyncioLoop>,
+        hooks: &GeneratorHooks,
+        function: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        let entered = Self::begin(event_loop, hooks)?;
+        let result = function();
+        entered.end(event_loop)?;
+        result
+    }
+
     fn begin(event_loop: &Bound<'_, AsyncioLoop>, hooks: &GeneratorHooks) -> PyResult<Self> {
         let py = event_loop.py();
         let ts = Thread::get(py)?.state();

@@ -79,6 +79,21 @@ pub fn bad(error: BadResponse, given: &Bound<'_, PyAny>, what: &str, bytes: &[u8
     }
 }
 
+/// The exception for a header that cannot be sent.
+pub fn bad_header(
+    error: BadResponse,
+    header: &Bound<'_, PyAny>,
+    name: &[u8],
+    value: &[u8],
+) -> PyErr {
+    match error {
+        BadResponse::HeaderName | BadResponse::Trailer | BadResponse::Reserved => {
+            bad(error, header, "header name", name)
+        }
+        _ => bad(error, header, "header value", value),
+    }
+}
+
 #[pymethods]
 impl StartResponse {
     #[pyo3(signature = (status, headers, exc_info = None))]
@@ -276,12 +291,7 @@ pub fn add_headers(head: &mut ResponseHead, headers: &Bound<'_, PyAny>) -> PyRes
         };
         with_latin1(&name, "the name of a header", |name| {
             with_latin1(&value, "the value of a header", |value| {
-                head.header(name, value).map_err(|error| match error {
-                    BadResponse::HeaderName | BadResponse::Reserved => {
-                        bad(error, &header, "header name", name)
-                    }
-                    _ => bad(error, &header, "header value", value),
-                })
+                head.header(name, value).map_err(|error| bad_header(error, &header, name, value))
             })
         })???;
     }

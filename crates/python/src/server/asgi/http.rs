@@ -2,7 +2,7 @@
 
 use super::super::file::FileWrapper;
 use super::super::response::StartResponse;
-use super::super::start_response::bad;
+use super::super::start_response::{bad, bad_header};
 use super::exchange::{Exchange, Stage, out_of_order};
 use super::message::{bytes, field, flag, text, wrong_type};
 use greenloop_http1::{BadResponse, Request, ResponseHead, write_trailer};
@@ -97,12 +97,7 @@ fn each_header(
         let header = header?;
         let (name, value) = pair(&header)?;
         let (name, value) = (name.as_bytes(), value.as_bytes());
-        add(name, value).map_err(|error| match error {
-            BadResponse::HeaderName | BadResponse::Trailer | BadResponse::Reserved => {
-                bad(error, &header, "header name", name)
-            }
-            _ => bad(error, &header, "header value", value),
-        })?;
+        add(name, value).map_err(|error| bad_header(error, &header, name, value))?;
     }
     Ok(())
 }

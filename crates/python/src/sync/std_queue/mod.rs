@@ -104,15 +104,17 @@ fn put<'py>(queue: &Bound<'py, PyAny>, call: &Call) -> Done<'py> {
     if !target.is_open() {
         return Ok(None);
     }
-    let is_full = maxsize > 0 && items.len()? >= maxsize as usize;
+    let lacks_room = || Ok(maxsize > 0 && items.len()? >= maxsize as usize);
+    let is_full = lacks_room()?;
     if is_full && block {
         return Ok(None);
     }
     let Some(held) = target.lock(intern!(py, "not_full"), intern!(py, "not_empty")) else {
         return Ok(None);
     };
-    if (maxsize > 0 && items.len()? >= maxsize as usize) != is_full {
-        return give_back(held);
+    match lacks_room() {
+        Ok(now) if now == is_full => {}
+        seen => return give_back(held, seen),
     }
     let result = if is_full {
         Err(target.error("Full"))
@@ -127,9 +129,13 @@ fn put<'py>(queue: &Bound<'py, PyAny>, call: &Call) -> Done<'py> {
 /// Leaves a call to the standard method after all. Until the lock is taken other threads may have run,
 /// and what was seen of the queue before may be so no more: on CPython 3.11 any allocation may collect
 /// garbage, and that may call finalizers.
+///
+/// # Errors
+///
+/// That of the second look, if it has one.
 #[cold]
-fn give_back<'py>(held: Held<'py>) -> Done<'py> {
-    held.release(Ok(None))
+fn give_back<'py>(held: Held<'py>, seen: PyResult<bool>) -> Done<'py> {
+    held.release(seen.map(|_| None))
 }
 
 fn add<'py>(
@@ -163,15 +169,17 @@ fn get<'py>(queue: &Bound<'py, PyAny>, call: &Call) -> Done<'py> {
     if !target.is_open() {
         return Ok(None);
     }
-    let is_empty = items.len()? == 0;
+    let has_none = || Ok(items.len()? == 0);
+    let is_empty = has_none()?;
     if is_empty && block {
         return Ok(None);
     }
     let Some(held) = target.lock(intern!(py, "not_empty"), intern!(py, "not_full")) else {
         return Ok(None);
     };
-    if (items.len()? == 0) != is_empty {
-        return give_back(held);
+    match has_none() {
+        Ok(now) if now == is_empty => {}
+        seen => return give_back(held, seen),
     }
     let result = if is_empty {
         Err(target.error("Empty"))
