@@ -14,6 +14,8 @@ PYTEST_FLAGS ?=
 TEST_WORKERS ?= auto
 # Parts of the tests to leave out: directories of tests/.
 TEST_WITHOUT ?=
+# So many tests of a part may fail at first and pass when they are run once more.
+TEST_AGAIN ?= 0
 BENCH_FLAGS ?=
 DEMO_FLAGS ?=
 CONFORMANCE_FLAGS ?=
@@ -108,7 +110,7 @@ test-rust:
 
 test-python: installed services native-benches
 	$(MAIN)/python tools/run_tests.py --workers $(TEST_WORKERS) \
-		$(TEST_WITHOUT:%=--without %) -- $(PYTEST_FLAGS)
+		--again $(TEST_AGAIN) $(TEST_WITHOUT:%=--without %) -- $(PYTEST_FLAGS)
 
 # The package over the portable backend.
 test-poll:

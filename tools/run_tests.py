@@ -1,10 +1,15 @@
 """Runs the package's tests with pytest, several parts of them at a time: `make test-python`.
 
-    python tools/run_tests.py [--workers N] [--without PART ...] [-- PYTEST_ARGUMENT ...]
+    python tools/run_tests.py [--workers N] [--without PART ...] [--again N]
+        [-- PYTEST_ARGUMENT ...]
 
 A part is a directory of tests, and runs in one process of pytest from its first test to its last.
 What a part prints is shown when it ends, and what failed once more when all have. With one worker,
 or where PYTEST_ARGUMENT names tests, there is one process for all, as pytest has it.
+
+--again is for machines that are shared: the tests that failed in a part, if they are N at most, run
+once more, by themselves, when all parts have ended. Those that pass then are shown as unsteady and
+do not fail the run. A part that crashed, or of which a file could not be loaded, has failed.
 
 pytest-xdist was tried: its workers are talked to by a thread of their own. Any thread could wake
 a greenlet, so in a program with threads a hub cannot tell that nothing will; that it does tell is
@@ -25,7 +30,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +58,8 @@ class Result:
     status: int
     seconds: float
     output: str
+    #: What failed at first and passed when it was run once more.
+    unsteady: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -67,7 +74,9 @@ class Result:
                 return f"crashed: signal {-self.status}"
         if self.status == NO_TESTS:
             return "no tests"
-        return "passed" if self.passed else f"failed, status {self.status}"
+        if not self.passed:
+            return f"failed, status {self.status}"
+        return f"passed, unsteady: {len(self.unsteady)}" if self.unsteady else "passed"
 
     def failures(self) -> list[str]:
         """What pytest's summary says of tests that failed."""
@@ -106,12 +115,13 @@ class Runner:
         self.arguments = arguments
         self.running: set[subprocess.Popen[bytes]] = set()
 
-    def run(self, part: Part) -> Result:
+    def run(self, part: Part, further: Sequence[str] = ()) -> Result:
+        """Run a part, with further arguments for pytest."""
         began = time.monotonic()
         # A file, not a pipe: a process that a test left behind could hold a pipe open.
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
-                command(part, self.arguments),
+                command(part, [*self.arguments, *further]),
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -125,6 +135,21 @@ class Runner:
             output.seek(0)
             text = output.read().decode(errors="backslashreplace")
         return Result(part, status, time.monotonic() - began, text)
+
+    def run_again(self, result: Result, limit: int) -> Result:
+        """Run what failed of a part once more, unless it is more than so much."""
+        failures = result.failures()
+        # A file that cannot be loaded is no test.
+        tests = [line for line in failures if "::" in line]
+        if result.status != FAILED or len(failures) > limit or tests != failures:
+            return result
+        again = self.run(result.part, ["--last-failed", "--last-failed-no-failures=none"])
+        print(f"\n==== {result.part.name}, what failed once more\n{again.output}", flush=True)
+        seconds = result.seconds + again.seconds
+        # Without a test there is nothing that shows that they pass.
+        if again.status != PASSED:
+            return replace(result, seconds=seconds)
+        return replace(again, seconds=seconds, unsteady=tuple(failures))
 
     def results(self, parts: Sequence[Part], workers: int) -> Iterator[Result]:
         """Each part's result when it is there."""
@@ -141,14 +166,21 @@ class Runner:
             pool.shutdown()
 
 
-def run_parts(root: Path, parts: Sequence[Part], workers: int, arguments: Sequence[str]) -> int:
-    """Run all parts and show their results; returns the exit status."""
+def run_parts(
+    root: Path, parts: Sequence[Part], workers: int, arguments: Sequence[str], again: int = 0
+) -> int:
+    """Run all parts, and up to *again* failures of each once more, and show the results; returns
+    the exit status."""
     results: list[Result] = []
-    for result in Runner(root, arguments).results(parts, workers):
+    runner = Runner(root, arguments)
+    for result in runner.results(parts, workers):
         results.append(result)
         print(f"\n==== {result.part.name}\n{result.output}", flush=True)
+    results = [runner.run_again(result, again) for result in results]
     print("\n==== summary")
     for result in results:
+        for line in result.unsteady:
+            print(f"UNSTEADY, passed when run once more: {line}")
         for line in result.failures():
             print(line)
     for result in results:
@@ -181,6 +213,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description="Run the tests, several parts at a time.")
     parser.add_argument("--workers", type=number_of_workers, default="auto", metavar="N|auto")
     parser.add_argument("--without", action="append", default=[], metavar="PART")
+    parser.add_argument("--again", type=int, default=0, metavar="N")
     options = parser.parse_args(arguments[:at])
 
     parts = parts_of(root)
@@ -191,7 +224,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     if name_tests(root, for_pytest):
         return subprocess.call([sys.executable, "-m", "pytest", *for_pytest], cwd=root)
     if options.workers > 1:
-        return run_parts(root, chosen, options.workers, for_pytest)
+        return run_parts(root, chosen, options.workers, for_pytest, options.again)
     ignored = [f"--ignore={path}" for part in parts if part not in chosen for path in part.paths]
     return subprocess.call([sys.executable, "-m", "pytest", *for_pytest, *ignored], cwd=root)
 

@@ -62,6 +62,47 @@ def test_parts_that_fail_fail_the_run_and_others_go_on(tmp_path: Path) -> None:
     assert summary.count(" s  passed\n") == 1
 
 
+UNSTEADY = """
+from pathlib import Path
+def test_unsteady():
+    seen = Path(__file__).with_suffix(".seen")
+    if not seen.exists():
+        seen.touch()
+        raise AssertionError("the first time")
+"""
+
+
+def test_what_fails_may_be_run_once_more(tmp_path: Path) -> None:
+    root = project(tmp_path, "passes")
+    write_below(root, "tests/unsteady/test_unsteady.py", UNSTEADY)
+    assert run(root, "--workers", "2").returncode == 1
+    (root / "tests/unsteady/test_unsteady.seen").unlink()
+    done = run(root, "--workers", "2", "--again", "1")
+    assert done.returncode == 0, done.stdout
+    shown, summary = done.stdout.split("==== summary\n")
+    assert "the first time" in shown
+    unsteady = "UNSTEADY, passed when run once more: FAILED tests/unsteady/test_unsteady.py"
+    assert unsteady in summary
+    assert summary.count(" s  passed\n") == 1
+    assert summary.count(" s  passed, unsteady: 1\n") == 1
+
+
+@pytest.mark.parametrize("end", ["fails", "crashes", "broken"])
+def test_what_fails_every_time_fails_the_run(tmp_path: Path, end: str) -> None:
+    done = run(project(tmp_path, "passes", end), "--workers", "2", "--again", "1")
+    assert done.returncode == 1
+    assert "UNSTEADY" not in done.stdout
+
+
+def test_many_failures_are_not_run_once_more(tmp_path: Path) -> None:
+    root = project(tmp_path, "passes")
+    many = UNSTEADY + UNSTEADY.replace("unsteady", "other").replace(".seen", ".other")
+    write_below(root, "tests/unsteady/test_unsteady.py", many)
+    done = run(root, "--workers", "2", "--again", "1")
+    assert done.returncode == 1
+    assert "UNSTEADY" not in done.stdout
+
+
 def test_a_part_without_tests_is_no_failure(tmp_path: Path) -> None:
     root = project(tmp_path, "passes", "fails")
     assert run(root, "--workers", "2", "--", "-k", "test_passes").returncode == 0
