@@ -661,3 +661,22 @@ def test_a_finished_greenlet_is_collected():
     gevent.sleep(0)
     gc.collect()
     assert ref() is None
+
+
+def test_methods_of_the_class_are_methods_of_subclasses_under_other_names():
+    class Job(Greenlet):
+        cancel = Greenlet.kill
+        result = Greenlet.get
+
+    job = Job.spawn(gevent.sleep, 10)
+    job.cancel(timeout=5)
+    assert isinstance(job.result(timeout=5), GreenletExit)
+    with pytest.raises(TypeError):
+        Job.cancel(object())
+    with pytest.raises(TypeError):
+        Job.cancel()
+    calls = []
+    job.cancel(ValueError, True, timeout=5)
+    job.link(*[calls.append])
+    gevent.sleep(0.01)
+    assert calls == [job]

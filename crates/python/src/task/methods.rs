@@ -1,13 +1,13 @@
 //! Methods of `Greenlet` that are not called for every greenlet.
 //!
-//! Written as functions and put into the class as instance methods: argument parsing and errors
-//! are pyo3's, while the class itself needs a layout that pyo3 does not make.
+//! Written as functions, which `descriptors` puts into the class: argument parsing and errors are
+//! pyo3's, while the class itself needs a layout that pyo3 does not make.
 
 use super::attributes::format_call;
 use super::body::{failed, notify_links};
 use super::object::{Stage, TaskObject};
 use super::types::{is_task, start as start_task};
-use super::{context, spawn_callbacks, spawned_link};
+use super::{context, spawn_callbacks};
 use crate::errors::take_raised;
 use crate::greenlet::exceptions::greenlet_exit;
 use crate::greenlet::methods::{instance_from, thread_for};
@@ -38,9 +38,6 @@ pub fn task_of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a TaskObject> {
     Ok(unsafe { &*object.as_ptr().cast::<TaskObject>() })
 }
 
-/// start($self, /)
-/// --
-///
 /// Has the greenlet run when the hub gets to it. Starting it twice does nothing.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
@@ -60,9 +57,6 @@ fn require_function(slf: &Bound<'_, PyAny>, task: &TaskObject) -> PyResult<()> {
     Ok(())
 }
 
-/// start_later($self, seconds, /)
-/// --
-///
 /// Has the greenlet run in `seconds`.
 #[pyfunction]
 #[pyo3(text_signature = "(self, seconds, /)")]
@@ -103,9 +97,6 @@ pub fn wait_for(py: Python<'_>, task: &TaskObject, limit: &mut Limit<'_>) -> PyR
     Ok(true)
 }
 
-/// join($self, /, timeout=None)
-/// --
-///
 /// Waits until the greenlet has ended, `timeout` seconds at most. Returns None in any case.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /, timeout=None)")]
@@ -121,9 +112,6 @@ pub fn join(slf: &Bound<'_, PyAny>, timeout: Option<Bound<'_, PyAny>>) -> PyResu
     outcome.map(drop)
 }
 
-/// get($self, /, block=True, timeout=None)
-/// --
-///
 /// The result of the greenlet: returns what its function returned, raises what it raised. Waits
 /// for it, `timeout` seconds at most, and raises Timeout after that; at once if `block` is false.
 #[pyfunction]
@@ -238,9 +226,6 @@ pub fn kill_soon(slf: &Bound<'_, PyAny>, exception: &Bound<'_, PyAny>) -> PyResu
     Ok(true)
 }
 
-/// kill($self, /, exception=GreenletExit, block=True, timeout=None)
-/// --
-///
 /// Raises `exception` in the greenlet. Waits until it has ended, `timeout` seconds at most, unless
 /// `block` is false: then it happens when the hub gets to it. A greenlet that has not begun to run
 /// never will.
@@ -262,9 +247,6 @@ pub fn kill(
     Ok(())
 }
 
-/// throw($self, /, *args)
-/// --
-///
 /// Raises an exception in the greenlet at once, as greenlet.throw does. One that has not begun to
 /// run ends with it.
 #[pyfunction]
@@ -303,9 +285,6 @@ pub fn throw<'py>(
     }
 }
 
-/// ready($self, /)
-/// --
-///
 /// Whether the greenlet has ended.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
@@ -314,9 +293,6 @@ pub fn ready(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(task.is_ready() || crate::greenlet::attributes::has_ended(&task.base))
 }
 
-/// successful($self, /)
-/// --
-///
 /// Whether the greenlet has ended without an error. Being killed by GreenletExit is none.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
@@ -325,9 +301,6 @@ pub fn successful(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(task.is_ready() && task.error.get().is_null())
 }
 
-/// rawlink($self, callback, /)
-/// --
-///
 /// Has the hub call `callback(self)` when the greenlet has ended; soon, if it has already. The
 /// callback must not wait.
 #[pyfunction]
@@ -341,9 +314,6 @@ pub fn rawlink(slf: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<(
     Ok(())
 }
 
-/// unlink($self, callback, /)
-/// --
-///
 /// Takes a callback back that was given to rawlink() or link(). Nothing happens if there is none.
 #[pyfunction]
 #[pyo3(text_signature = "(self, callback, /)")]
@@ -351,9 +321,6 @@ pub fn unlink(slf: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<()
     task_of(slf)?.links.remove(&callback).map(drop)
 }
 
-/// unlink_all($self, /)
-/// --
-///
 /// Takes all callbacks back.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
@@ -362,9 +329,6 @@ pub fn unlink_all(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// has_links($self, /)
-/// --
-///
 /// Whether callbacks or greenlets wait for the end of this one, or have not been told of it yet.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
@@ -373,9 +337,6 @@ pub fn has_links(slf: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(task.links.len() + task.waiters.len() != 0)
 }
 
-/// _formatinfo($self, /)
-/// --
-///
 /// The function and its arguments, as messages show them. Kept when asked for before the end.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
@@ -397,9 +358,6 @@ pub fn _formatinfo<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> 
     Ok(text)
 }
 
-/// __enter__($self, /)
-/// --
-///
 /// The greenlet itself.
 #[pyfunction]
 #[pyo3(text_signature = "(self, /)")]
@@ -408,9 +366,6 @@ pub fn __enter__<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     Ok(slf.clone())
 }
 
-/// __exit__($self, typ, value, traceback, /)
-/// --
-///
 /// Waits for the end of the greenlet. If the block raised, or the wait does, the greenlet is ended
 /// by the same exception first.
 #[pyfunction]
@@ -431,55 +386,4 @@ pub fn __exit__(
     }
     let exception = if value.is_none() { typ } else { value };
     slf.call_method1("kill", (exception,)).map(drop)
-}
-
-unsafe extern "C" {
-    /// Exported by CPython (`Include/cpython/classobject.h`), not named by pyo3.
-    fn PyInstanceMethod_New(function: *mut ffi::PyObject) -> *mut ffi::PyObject;
-}
-
-/// Puts the methods into the class.
-pub fn attach(module: &Bound<'_, PyModule>, class: &Bound<'_, PyAny>) -> PyResult<()> {
-    let functions: [Bound<'_, PyCFunction>; 18] = [
-        wrap_pyfunction!(start, module)?,
-        wrap_pyfunction!(start_later, module)?,
-        wrap_pyfunction!(join, module)?,
-        wrap_pyfunction!(get, module)?,
-        wrap_pyfunction!(kill, module)?,
-        wrap_pyfunction!(throw, module)?,
-        wrap_pyfunction!(ready, module)?,
-        wrap_pyfunction!(successful, module)?,
-        wrap_pyfunction!(rawlink, module)?,
-        wrap_pyfunction!(unlink, module)?,
-        wrap_pyfunction!(unlink_all, module)?,
-        wrap_pyfunction!(has_links, module)?,
-        wrap_pyfunction!(_formatinfo, module)?,
-        wrap_pyfunction!(__enter__, module)?,
-        wrap_pyfunction!(__exit__, module)?,
-        wrap_pyfunction!(spawned_link::link, module)?,
-        wrap_pyfunction!(spawned_link::link_value, module)?,
-        wrap_pyfunction!(spawned_link::link_exception, module)?,
-    ];
-    for function in functions {
-        let name = function.getattr("__name__")?.to_string();
-        // SAFETY: a callable; the result is a new reference or null.
-        let method = unsafe {
-            Bound::from_owned_ptr_or_err(module.py(), PyInstanceMethod_New(function.as_ptr()))?
-        };
-        class.setattr(name.as_str(), method)?;
-    }
-    for function in [
-        wrap_pyfunction!(spawn_callbacks::add_spawn_callback, module)?,
-        wrap_pyfunction!(spawn_callbacks::remove_spawn_callback, module)?,
-    ] {
-        let name = function.getattr("__name__")?.to_string();
-        // A built-in function is no descriptor: it stays static.
-        class.setattr(name.as_str(), function)?;
-    }
-    let spawn_later = wrap_pyfunction!(spawned_link::spawn_later, module)?;
-    // SAFETY: a callable; the result is a new reference or null.
-    let method = unsafe {
-        Bound::from_owned_ptr_or_err(module.py(), ffi::PyClassMethod_New(spawn_later.as_ptr()))?
-    };
-    class.setattr("spawn_later", method)
 }

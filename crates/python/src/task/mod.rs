@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod body;
 pub mod context;
+pub mod descriptors;
 pub mod functions;
 pub mod members;
 pub mod methods;

@@ -113,9 +113,6 @@ fn link_through<'py, C: pyo3::PyTypeInfo>(
     slf.call_method1("rawlink", (class.call1((callback,))?,)).map(drop)
 }
 
-/// link($self, callback, SpawnedLink=SpawnedLink)
-/// --
-///
 /// Has `callback(self)` called in a greenlet of its own when this greenlet has ended.
 #[pyfunction]
 #[pyo3(text_signature = "(self, callback, SpawnedLink=None)")]
@@ -129,9 +126,6 @@ pub fn link<'py>(
     link_through::<self::SpawnedLink>(slf, callback, SpawnedLink)
 }
 
-/// link_value($self, callback, SpawnedLink=SuccessSpawnedLink)
-/// --
-///
 /// As link(), if this greenlet ends without an error.
 #[pyfunction]
 #[pyo3(text_signature = "(self, callback, SpawnedLink=None)")]
@@ -145,9 +139,6 @@ pub fn link_value<'py>(
     link_through::<SuccessSpawnedLink>(slf, callback, SpawnedLink)
 }
 
-/// link_exception($self, callback, SpawnedLink=FailureSpawnedLink)
-/// --
-///
 /// As link(), if this greenlet ends by an error.
 #[pyfunction]
 #[pyo3(text_signature = "(self, callback, SpawnedLink=None)")]

@@ -3,7 +3,7 @@
 use super::attributes::GETSET;
 use super::body;
 use super::context;
-use super::methods;
+use super::descriptors;
 use super::object::{Stage, TaskObject};
 use super::origin;
 use super::spawn_callbacks;
@@ -398,6 +398,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     )?;
     TASK_TYPE.store(class.as_ptr().cast(), Ordering::Relaxed);
     class.setattr("spawning_stack_limit", origin::DEFAULT_LIMIT)?;
-    methods::attach(module, &class)?;
+    descriptors::attach(module, class.cast()?)?;
     module.add("Greenlet", class)
 }
