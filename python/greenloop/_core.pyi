@@ -1253,6 +1253,7 @@ class StreamTransport:
     def _make_empty_waiter(self) -> Any: ...
     def _reset_empty_waiter(self) -> None: ...
 
+@final
 class DatagramTransport:
     # For `isinstance` it is an `asyncio.DatagramTransport`.
     def __new__(

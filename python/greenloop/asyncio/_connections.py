@@ -40,7 +40,7 @@ class Connections(_private.StandardLoop):  # type: ignore[misc]
     """A standard loop, but for its transports of sockets.
 
     `create_connection`, `create_server`, `create_datagram_endpoint` and their like come to these
-    methods once they have a socket that is connected or bound. `context` is given from CPython 3.15 on.
+    methods once they have a socket that is ready for use. `context` is given from CPython 3.15 on.
     """
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:

@@ -66,7 +66,7 @@ __all__ = [
 #: loops, so it is anything to them.
 StandardLoop: Any = SelectorEventLoop
 base_event_loop: Any = BaseEventLoop
-FlowControl: Any = transports._FlowControlMixin  # type: ignore[attr-defined]
+FlowControl: Any = transports._FlowControlMixin
 SSLProtocol: Any = sslproto.SSLProtocol
 SSLProtocolTransport: Any = sslproto._SSLProtocolTransport
 SubprocessTransport: Any = unix_events._UnixSubprocessTransport  # type: ignore[attr-defined]

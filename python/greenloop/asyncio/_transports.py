@@ -40,7 +40,7 @@ __all__ = [
 
 SENDFILE_MODE = _private.SENDFILE_TRY_NATIVE
 
-#: After so many writes to a lost connection the log tells of each.
+#: From so many writes to a lost connection on the log tells of each.
 VAIN_WRITES = 5
 
 
@@ -165,7 +165,7 @@ def report(transport: _AnyTransport, error: BaseException, message: str) -> None
 
 def written_in_vain(writes: int) -> None:
     """Tell of one more write to a lost connection."""
-    if writes > VAIN_WRITES:
+    if writes >= VAIN_WRITES:
         _private.logger.warning("socket.send() raised exception.")
 
 
