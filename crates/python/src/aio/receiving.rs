@@ -129,8 +129,8 @@ pub unsafe fn receive_at(fd: RawFd, start: *mut u8, len: usize) -> Result<usize,
     usize::try_from(received).map_err(|_| errno())
 }
 
-/// Receives a datagram of up to `MOST` bytes, without waiting, or the error's number. Its sender's address
-/// goes to `sender`.
+/// Receives a datagram of up to `MOST` bytes, without waiting, or the error's number. Its sender's
+/// address goes to `sender`.
 #[inline]
 pub fn receive_from<'py>(
     py: Python<'py>,

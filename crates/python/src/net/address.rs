@@ -47,9 +47,9 @@ impl Address {
         unsafe { std::slice::from_raw_parts(self.storage.as_ptr().cast(), len) }
     }
 
-    /// An address of a family from one of Python's, if that is written out: an IP address in digits, a
-    /// port in its range, a path of ASCII letters or bytes. None for whatever else may be right or wrong
-    /// (names of hosts, for one): the socket module knows.
+    /// An address of a family from one of Python's, if that is written out: an IP address in
+    /// digits, a port in its range, a path of ASCII letters or bytes. None for whatever else may be
+    /// right or wrong (names of hosts, for one): the socket module knows.
     pub fn written_out(family: c_int, object: &Bound<'_, PyAny>) -> Option<Self> {
         match family {
             libc::AF_INET => Self::inet(object),

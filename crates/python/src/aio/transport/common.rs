@@ -1,5 +1,5 @@
-//! What transports of all kinds have: the descriptor, the protocol and its context, flow control, and
-//! how they end.
+//! What transports of all kinds have: the descriptor, the protocol and its context, flow control,
+//! and how they end.
 
 use super::flow::Limits;
 use crate::aio::calls::watch_for;
@@ -26,8 +26,8 @@ pub struct Common {
     pub event_loop: RefCell<Option<Py<PyAny>>>,
     pub socket: RefCell<Option<Py<PyAny>>>,
     pub protocol: RefCell<Option<Py<PyAny>>>,
-    /// What the protocol is called in: the context that was asked for, or a copy of the one that the
-    /// transport was made in.
+    /// What the protocol is called in: the context that was asked for, or a copy of the one that
+    /// the transport was made in.
     pub context: Py<PyAny>,
     pub extra: Py<PyDict>,
     pub fd: Cell<RawFd>,
@@ -397,8 +397,8 @@ pub fn check_bytes(data: &Bound<'_, PyAny>) -> PyResult<()> {
     )))
 }
 
-/// Calls what belongs to a protocol in the context that its connection was made in, whoever has written. In
-/// there it is a plain call.
+/// Calls what belongs to a protocol in the context that its connection was made in, whoever has
+/// written. In there it is a plain call.
 pub fn in_context<R>(
     py: Python<'_>,
     context: &Py<PyAny>,

@@ -10,7 +10,8 @@
 //! * `tls`: the same for TLS
 //! * `outgoing`: bytes that wait for the system to take them
 //! * `flow`: how much may wait
-//! * `datagram`: the object of datagram sockets; `datagram/receive`, `datagram/send`: the two directions
+//! * `datagram`: the object of datagram sockets; `datagram/receive`, `datagram/send`: the two
+//!   directions
 //!
 //! A transport is called by its loop when its descriptor is ready, by handles that have it in place of a
 //! callback, and the context that protocols are called in. The descriptor

@@ -140,8 +140,8 @@ impl DatagramTransport {
         Ok(super::common::helper(slf.py(), "describe")?.call1((slf,))?.unbind())
     }
 
-    /// Has the protocol told that the connection is made, then reads, unless it has paused or closed
-    /// meanwhile.
+    /// Has the protocol told that the connection is made, then reads, unless it has paused or
+    /// closed meanwhile.
     fn _start(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::start(slf)
     }
@@ -275,8 +275,9 @@ impl DatagramTransport {
         (low, high)
     }
 
-    /// Sets how many bytes may wait to be sent. With more than `high` the protocol's `pause_writing`
-    /// is called, with at most `low` then its `resume_writing`. 64 KiB and a quarter of it are usual.
+    /// Sets how many bytes may wait to be sent. With more than `high` the protocol's
+    /// `pause_writing` is called, with at most `low` then its `resume_writing`. 64 KiB and a
+    /// quarter of it are usual.
     ///
     /// ValueError is raised unless high >= low >= 0.
     #[pyo3(signature = (high = None, low = None))]

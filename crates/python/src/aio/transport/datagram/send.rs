@@ -221,7 +221,8 @@ impl DatagramTransport {
         if refused < 0 { Err(PyErr::fetch(py)) } else { Ok(()) }
     }
 
-    /// Sends by the socket's method, which looks up names of hosts, and knows what is wrong with an address.
+    /// Sends by the socket's method, which looks up names of hosts, and knows what is wrong with an
+    /// address.
     #[cold]
     fn transmit_by_method(
         &self,
@@ -237,8 +238,8 @@ impl DatagramTransport {
         }
     }
 
-    /// A datagram cannot be sent: the protocol is told of what the system has to say; other errors are the
-    /// program's, and end the transport.
+    /// A datagram cannot be sent: the protocol is told of what the system has to say; other errors
+    /// are the program's, and end the transport.
     #[cold]
     fn not_sent(slf: This<'_, '_>, error: PyErr) -> PyResult<()> {
         if error.is_instance_of::<PyOSError>(slf.py()) {
