@@ -48,6 +48,8 @@ ASYNCIO_WORKLOADS: tuple[Workload, ...] = (
             _echo("tls", size, label, uvloop=1),
         )
     ),
+    # A target of 1x: what the system does for a datagram is most of it, on every loop.
+    _echo("datagrams", 1024, "1kib", uvloop=1, rloop=1),
     _time("asyncio_call_soon", "asyncio_call_soon", "callback"),
     _time("asyncio_call_later", "asyncio_call_later", "timer armed and cancelled"),
     _time("asyncio_sleep0", "asyncio_sleep0", "sleep(0)"),

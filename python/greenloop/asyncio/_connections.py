@@ -11,10 +11,9 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from greenloop.asyncio import _private
-from greenloop.asyncio._datagrams import DatagramTransport
 from greenloop.asyncio._streams import adopt
 from greenloop.asyncio._tls import SSLProtocol
-from greenloop.asyncio._transports import make_stream_transport
+from greenloop.asyncio._transports import make_datagram_transport, make_stream_transport
 
 __all__ = ["Connections"]
 
@@ -38,10 +37,10 @@ def _held(sock: Any) -> Iterator[None]:
 
 
 class Connections(_private.StandardLoop):  # type: ignore[misc]
-    """A standard loop, but for its transports of stream sockets.
+    """A standard loop, but for its transports of sockets.
 
-    `create_connection`, `create_server` and their like come to these methods once they have a
-    connected socket. `context` is given from CPython 3.15 on.
+    `create_connection`, `create_server`, `create_datagram_endpoint` and their like come to these
+    methods once they have a socket that is ready for use. `context` is given from CPython 3.15 on.
     """
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
@@ -77,7 +76,7 @@ class Connections(_private.StandardLoop):  # type: ignore[misc]
         extra: dict[str, Any] | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        return DatagramTransport(self, sock, protocol, address, waiter, extra)
+        return make_datagram_transport(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(
         self,

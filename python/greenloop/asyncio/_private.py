@@ -6,7 +6,7 @@ underscore they have to supply. These here go beyond that. Checked with CPython 
 
 * `asyncio.format_helpers`: how callbacks are described in messages, and where they were made
 * `asyncio.events._set_running_loop`: there for implementers of loops, say its sources
-* `asyncio.selector_events`: transports over `_add_reader` and its like; see also `_datagrams`
+* `asyncio.transports._FlowControlMixin`: what transports are for asyncio that control the flow
 * `asyncio.base_events.Server._attach` and `_detach`: a server counts its connections
 * `asyncio.sslproto.SSLProtocol` and `_SSLProtocolTransport`: TLS over a transport; see also `_tls`
 * `asyncio.trsock.TransportSocket`: what `get_extra_info("socket")` gives
@@ -30,8 +30,8 @@ from asyncio import (
     coroutines,
     events,
     format_helpers,
-    selector_events,
     sslproto,
+    transports,
     unix_events,
 )
 from asyncio.constants import DEBUG_STACK_DEPTH
@@ -43,7 +43,7 @@ from typing import Any
 __all__ = [
     "DEBUG_STACK_DEPTH",
     "SENDFILE_TRY_NATIVE",
-    "DatagramTransport",
+    "FlowControl",
     "SSLProtocol",
     "SSLProtocolTransport",
     "StandardLoop",
@@ -66,7 +66,7 @@ __all__ = [
 #: loops, so it is anything to them.
 StandardLoop: Any = SelectorEventLoop
 base_event_loop: Any = BaseEventLoop
-DatagramTransport: Any = vars(selector_events)["_SelectorDatagramTransport"]
+FlowControl: Any = transports._FlowControlMixin
 SSLProtocol: Any = sslproto.SSLProtocol
 SSLProtocolTransport: Any = sslproto._SSLProtocolTransport
 SubprocessTransport: Any = unix_events._UnixSubprocessTransport  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ Called by the core (`crates/python/src/aio/transport`).
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -14,19 +15,22 @@ from greenloop.asyncio._streams import adopt
 from greenloop.asyncio._tls import adopt_tls
 
 if TYPE_CHECKING:
-    import asyncio
     from contextvars import Context
 
     from greenloop import _core
 
+    _AnyTransport = _core.StreamTransport | _core.DatagramTransport
+
 __all__ = [
     "SENDFILE_MODE",
+    "DatagramTransport",
     "abandon",
     "adopt_tls",
     "describe",
     "detach",
     "failed",
     "log",
+    "make_datagram_transport",
     "make_stream_transport",
     "report",
     "settle",
@@ -36,8 +40,28 @@ __all__ = [
 
 SENDFILE_MODE = _private.SENDFILE_TRY_NATIVE
 
-#: After so many writes to a lost connection the log tells of each.
+#: From so many writes to a lost connection on the log tells of each.
 VAIN_WRITES = 5
+
+
+class DatagramTransport(asyncio.DatagramTransport, _private.FlowControl):  # type: ignore[misc]
+    """What transports of datagrams are for `isinstance`: none of them is made from this class."""
+
+
+def _known(sock: socket.socket, extra: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what `get_extra_info` tells of a socket."""
+    extra = {} if extra is None else dict(extra)
+    extra["socket"] = _private.TransportSocket(sock)
+    try:
+        extra["sockname"] = sock.getsockname()
+    except OSError:
+        extra["sockname"] = None
+    if "peername" not in extra:
+        try:
+            extra["peername"] = sock.getpeername()
+        except OSError:
+            extra["peername"] = None
+    return extra
 
 
 def make_stream_transport(
@@ -57,17 +81,7 @@ def make_stream_transport(
     from greenloop import _core
 
     adopt(protocol, loop)
-    extra = {} if extra is None else dict(extra)
-    extra["socket"] = _private.TransportSocket(sock)
-    try:
-        extra["sockname"] = sock.getsockname()
-    except OSError:
-        extra["sockname"] = None
-    if "peername" not in extra:
-        try:
-            extra["peername"] = sock.getpeername()
-        except OSError:
-            extra["peername"] = None
+    extra = _known(sock, extra)
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_TCP):
         # What is written is meant to be sent, however little it is.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -81,9 +95,32 @@ def make_stream_transport(
     return transport
 
 
-def describe(transport: _core.StreamTransport) -> str:
+def make_datagram_transport(
+    loop: Any,
+    sock: socket.socket,
+    protocol: asyncio.DatagramProtocol,
+    address: Any = None,
+    waiter: asyncio.Future[Any] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> _core.DatagramTransport:
+    """Make the transport of a datagram socket: its protocol is told, then it is read from.
+
+    address: the only one that may be sent to, if it is not None. waiter: as above. The protocol is
+        called in a copy of the current context.
+    """
+    from greenloop import _core
+
+    transport = _core.DatagramTransport(loop, sock, protocol, address, _known(sock, extra))
+    loop._transports[transport._sock_fd] = transport
+    transport._start()
+    if waiter is not None:
+        loop.call_soon(settle, waiter)
+    return transport
+
+
+def describe(transport: _AnyTransport) -> str:
     """Return what `repr` says of a transport."""
-    parts = ["StreamTransport"]
+    parts = [type(transport).__name__]
     if transport._sock is None:
         parts.append("closed")
     elif transport.is_closing():
@@ -96,12 +133,12 @@ def describe(transport: _core.StreamTransport) -> str:
     return f"<{' '.join(parts)}>"
 
 
-def log(transport: _core.StreamTransport, message: str) -> None:
+def log(transport: _AnyTransport, message: str) -> None:
     """In debug mode: log what a transport does."""
     _private.logger.debug("%r %s", transport, message)
 
 
-def failed(transport: _core.StreamTransport, error: BaseException, message: str) -> None:
+def failed(transport: _AnyTransport, error: BaseException, message: str) -> None:
     """Tell of an error that ends a connection.
 
     What the system or the other side can cause is no fault of the program's, and logged in debug
@@ -114,7 +151,7 @@ def failed(transport: _core.StreamTransport, error: BaseException, message: str)
         _private.logger.debug("%r: %s", transport, message, exc_info=error)
 
 
-def report(transport: _core.StreamTransport, error: BaseException, message: str) -> None:
+def report(transport: _AnyTransport, error: BaseException, message: str) -> None:
     """Tell the loop's exception handler of an error."""
     transport._loop.call_exception_handler(
         {
@@ -128,7 +165,7 @@ def report(transport: _core.StreamTransport, error: BaseException, message: str)
 
 def written_in_vain(writes: int) -> None:
     """Tell of one more write to a lost connection."""
-    if writes > VAIN_WRITES:
+    if writes >= VAIN_WRITES:
         _private.logger.warning("socket.send() raised exception.")
 
 
@@ -149,9 +186,9 @@ def detach(server: Any, transport: _core.StreamTransport) -> None:
     _private.detach(server, transport)
 
 
-def unclosed(fd: int, sock: socket.socket, server: Any) -> None:
+def unclosed(kind: str, fd: int, sock: socket.socket, server: Any) -> None:
     """Warn of a transport that was dropped and not closed, and close its socket."""
-    warnings.warn(f"unclosed transport <StreamTransport fd={fd}>", ResourceWarning, stacklevel=2)
+    warnings.warn(f"unclosed transport <{kind} fd={fd}>", ResourceWarning, stacklevel=2)
     sock.close()
     if server is not None:
         # It is gone from what the server has, which only has to look.

@@ -4,9 +4,13 @@
 //! system time, all threads, in nanoseconds) at both ends of them. So servers need no code that
 //! counts. Then it has the last echoes come in, closes, and writes one line of JSON. It ends early
 //! when its standard input does.
+//!
+//! With `--datagrams 1` each connection is a UDP socket, and a message one datagram. None is sent a
+//! second time: one that was lost is an error, once no other is under way.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use greenloop_benches_native::arguments::Arguments;
@@ -17,7 +21,7 @@ use greenloop_benches_native::{raise_descriptor_limit, receive, run_on, send};
 const PATIENCE_MILLIS: i32 = 20_000;
 
 struct Connection {
-    stream: TcpStream,
+    socket: OwnedFd,
     /// Bytes of the message under way that are to be sent, and to come back.
     unsent: usize,
     missing: usize,
@@ -36,16 +40,29 @@ struct Load {
     stopping: bool,
 }
 
+/// A nonblocking connection to the server.
+fn connect(port: u16, datagrams: bool) -> io::Result<OwnedFd> {
+    let server = ("127.0.0.1", port);
+    if datagrams {
+        let socket = UdpSocket::bind(("127.0.0.1", 0))?;
+        socket.connect(server)?;
+        socket.set_nonblocking(true)?;
+        return Ok(socket.into());
+    }
+    let stream = TcpStream::connect(server)?;
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    Ok(stream.into())
+}
+
 impl Load {
-    fn connect(port: u16, connections: usize, size: usize) -> io::Result<Self> {
+    fn connect(port: u16, connections: usize, size: usize, datagrams: bool) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let connections = (0..connections)
             .map(|index| {
-                let stream = TcpStream::connect(("127.0.0.1", port))?;
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                epoll.add(&stream, index as u64, Interest::Read)?;
-                Ok(Connection { stream, unsent: 0, missing: 0, wants_room: false })
+                let socket = connect(port, datagrams)?;
+                epoll.add(&socket, index as u64, Interest::Read)?;
+                Ok(Connection { socket, unsent: 0, missing: 0, wants_room: false })
             })
             .collect::<io::Result<_>>()?;
         let (message, buffer) = (vec![b'm'; size], vec![0; size.max(4096)]);
@@ -65,14 +82,14 @@ impl Load {
         let connection = &mut self.connections[index];
         while connection.unsent > 0 {
             let rest = &self.message[self.message.len() - connection.unsent..];
-            let Some(sent) = send(&connection.stream, rest)? else { break };
+            let Some(sent) = send(&connection.socket, rest)? else { break };
             connection.unsent -= sent;
         }
         let wants_room = connection.unsent > 0;
         if wants_room != connection.wants_room {
             connection.wants_room = wants_room;
             let interest = if wants_room { Interest::ReadWrite } else { Interest::Read };
-            self.epoll.modify(&connection.stream, index as u64, interest)?;
+            self.epoll.modify(&connection.socket, index as u64, interest)?;
         }
         Ok(())
     }
@@ -83,7 +100,7 @@ impl Load {
             self.send_rest(index)?;
         }
         let connection = &mut self.connections[index];
-        match receive(&connection.stream, &mut self.buffer)? {
+        match receive(&connection.socket, &mut self.buffer)? {
             None => return Ok(()),
             Some(0) => {
                 return Err(io::Error::other("the server closed a connection"));
@@ -147,8 +164,16 @@ impl CpuClock {
 }
 
 fn main() -> io::Result<()> {
-    let arguments =
-        Arguments::parse(&["port", "pid", "connections", "bytes", "warm-up", "seconds", "cpu"]);
+    let arguments = Arguments::parse(&[
+        "port",
+        "pid",
+        "connections",
+        "bytes",
+        "datagrams",
+        "warm-up",
+        "seconds",
+        "cpu",
+    ]);
     if let Some(cpu) = arguments.get("cpu") {
         run_on(cpu as usize)?;
     }
@@ -159,6 +184,7 @@ fn main() -> io::Result<()> {
         arguments.require("port") as u16,
         connections,
         arguments.require("bytes") as usize,
+        arguments.get("datagrams").is_some_and(|datagrams| datagrams != 0.0),
     )?;
     for index in 0..connections {
         load.begin(index)?;

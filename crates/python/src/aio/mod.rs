@@ -10,7 +10,7 @@
 //! * `waiting`: greenlets that wait for coroutines
 //! * `entering`: first steps of tasks in greenlets that are not runners
 //! * `throwing`: what is thrown into what is awaited
-//! * `transport`: connections of stream sockets
+//! * `transport`: connections of stream sockets, and datagram endpoints
 //! * `sockets`: calls on a program's own sockets
 //! * `receiving`: recv(2)
 //! * `methods`: how methods are put on classes

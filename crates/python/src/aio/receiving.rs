@@ -1,5 +1,6 @@
-//! recv(2) for transports and for the loop's calls on sockets.
+//! recv(2) and recvfrom(2) for transports and for the loop's calls on sockets.
 
+use crate::net::address::Address;
 use crate::net::errors::errno;
 use crate::net::receive::{MUCH, SCRATCH, receive_bytes};
 use pyo3::prelude::*;
@@ -125,6 +126,41 @@ pub unsafe fn receive_at(fd: RawFd, start: *mut u8, len: usize) -> Result<usize,
     }
     // SAFETY: as the caller guarantees.
     let received = unsafe { libc::recv(fd, start.cast(), len, libc::MSG_DONTWAIT) };
+    usize::try_from(received).map_err(|_| errno())
+}
+
+/// Receives a datagram of up to `MOST` bytes, without waiting, or the error's number. Its sender's
+/// address goes to `sender`.
+#[inline]
+pub fn receive_from<'py>(
+    py: Python<'py>,
+    fd: RawFd,
+    sender: &mut Address,
+) -> Result<Bound<'py, PyBytes>, i32> {
+    with_memory(|memory| {
+        // SAFETY: so much memory.
+        let received = unsafe { receive_from_at(fd, memory.as_mut_ptr(), MOST, sender) }?;
+        Ok(PyBytes::new(py, &memory[..received]))
+    })
+}
+
+/// Receives a datagram into memory; see `receive_from`.
+///
+/// # Safety
+///
+/// `start` points to `len` bytes that may be written.
+#[inline]
+pub unsafe fn receive_from_at(
+    fd: RawFd,
+    start: *mut u8,
+    len: usize,
+    sender: &mut Address,
+) -> Result<usize, i32> {
+    let address = sender.as_mut_ptr();
+    // SAFETY: as the caller guarantees; the address has the room that its length says.
+    let received = unsafe {
+        libc::recvfrom(fd, start.cast(), len, libc::MSG_DONTWAIT, address, &raw mut sender.len)
+    };
     usize::try_from(received).map_err(|_| errno())
 }
 

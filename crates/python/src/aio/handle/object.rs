@@ -37,6 +37,8 @@ pub mod flag {
     pub const WRITER: u16 = 128;
     /// In place of a callback it has a transport, which is told without a call of Python's.
     pub const TRANSPORT: u16 = 256;
+    /// The transport is one of datagrams; else of a stream.
+    pub const DATAGRAMS: u16 = 512;
 }
 
 /// A handle's memory. Pointers are owned references or null.

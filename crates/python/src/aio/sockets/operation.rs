@@ -2,12 +2,11 @@
 
 use super::call::SocketCall;
 use super::known::Known;
-use crate::aio::receiving::{MOST, is_much, receive, receive_at};
+use crate::aio::receiving::{MOST, is_much, receive, receive_at, receive_from_at};
 use crate::aio::transport::{is_later, send};
 use crate::errors::os_error;
 use crate::net::address::Address;
 use crate::net::arguments::Buffer;
-use crate::net::errors::errno;
 use crate::net::receive::receive_bytes;
 use greenloop_reactor::Interest;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyValueError};
@@ -160,7 +159,9 @@ impl SocketCall {
         let mut address = Address::new();
         let mut received = Ok(None);
         let bytes = receive_bytes(py, most, false, |start| {
-            received = attempt(py, || Ok(receive_from_at(fd, start, most, &mut address)));
+            // SAFETY: so much memory.
+            let mut call = || unsafe { receive_from_at(fd, start, most, &mut address) };
+            received = attempt(py, || Ok(call()));
             Ok(received.as_ref().map_or(0, |received| received.unwrap_or(0)))
         })?;
         // SAFETY: an owned reference.
@@ -189,7 +190,9 @@ impl SocketCall {
             return Err(PyValueError::new_err(message));
         }
         let mut address = Address::new();
-        let received = attempt(py, || Ok(receive_from_at(fd, buffer.start(), len, &mut address)))?;
+        // SAFETY: memory that the buffer holds.
+        let mut call = || unsafe { receive_from_at(fd, buffer.start(), len, &mut address) };
+        let received = attempt(py, || Ok(call()))?;
         match received {
             None => Ok(None),
             Some(received) => {
@@ -247,21 +250,6 @@ impl SocketCall {
                     && hub_loop.reactor(|reactor| reactor.is_exhausted(fd, known.owner))
             })
     }
-}
-
-/// recvfrom(2).
-fn receive_from_at(
-    fd: RawFd,
-    start: *mut u8,
-    len: usize,
-    address: &mut Address,
-) -> Result<usize, i32> {
-    let sender = address.as_mut_ptr();
-    // SAFETY: the caller's memory; the address has the room that `len` says.
-    let received = unsafe {
-        libc::recvfrom(fd, start.cast(), len, libc::MSG_DONTWAIT, sender, &raw mut address.len)
-    };
-    usize::try_from(received).map_err(|_| errno())
 }
 
 /// A tuple of something and an address.

@@ -1,5 +1,6 @@
 //! From the descriptor to the protocol.
 
+use super::common::Transport;
 use super::outgoing::is_later;
 use super::reader::ReaderState;
 use super::stream::{StreamTransport, This};

@@ -1,22 +1,19 @@
 //! The transport's object, and what is not called for every message.
 
+use super::common::{Common, Transport, get, helper, not_copied};
 use super::flow::Limits;
 use super::outgoing::Outgoing;
 use super::read::Receiver;
 use super::reader::ReaderState;
 use super::streams;
-use crate::aio::calls::watch_for;
-use crate::aio::event_loop::AsyncioLoop;
-use crate::aio::handle::flag;
-use pyo3::call::PyCallArgs;
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
-use pyo3::ffi;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{IntoPyDict, PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 use std::os::fd::RawFd;
 
 /// _core.StreamTransport(loop, sock, protocol, waiter=None, extra=None, server=None)
@@ -25,33 +22,16 @@ use std::os::fd::RawFd;
 /// A transport of a connected stream socket: what the loop's connections and servers have.
 #[pyclass(frozen, weakref, name = "StreamTransport", module = "greenloop._core")]
 pub struct StreamTransport {
-    /// These are None once the connection is lost.
-    pub(super) event_loop: RefCell<Option<Py<PyAny>>>,
-    pub(super) socket: RefCell<Option<Py<PyAny>>>,
-    pub(super) protocol: RefCell<Option<Py<PyAny>>>,
+    common: Common,
     server: RefCell<Option<Py<PyAny>>>,
-    /// What the protocol is called in: the context that was asked for, or a copy of the one that the
-    /// connection was made in.
-    pub(super) context: Py<PyAny>,
-    extra: Py<PyDict>,
-    pub(super) fd: Cell<RawFd>,
     pub(super) receiver: Cell<Receiver>,
     /// That of asyncio's streams, if the protocol is theirs.
     pub(super) reader: RefCell<Option<Py<ReaderState>>>,
     /// The last read brought much.
     pub(super) reads_much: Cell<bool>,
     pub(super) outgoing: RefCell<Outgoing>,
-    pub(super) limits: Cell<Limits>,
-    /// The protocol was told to stop writing.
-    pub(super) protocol_paused: Cell<bool>,
-    pub(super) paused: Cell<bool>,
     /// The other side has ended what it sends, and the protocol keeps the connection.
     pub(super) at_end: Cell<bool>,
-    pub(super) closing: Cell<bool>,
-    /// `connection_lost` is about to be called, or has been.
-    pub(super) lost: Cell<bool>,
-    /// Writes since then.
-    pub(super) vain_writes: Cell<u32>,
     /// `write_eof` was called.
     pub(super) eof: Cell<bool>,
     /// Done when everything has been sent: of `sendfile`.
@@ -65,186 +45,57 @@ unsafe impl Sync for StreamTransport {}
 
 pub(super) type This<'a, 'py> = &'a Bound<'py, StreamTransport>;
 
-/// A function of `greenloop.asyncio._transports`.
-pub(super) fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    MODULE
-        .get_or_try_init(py, || py.import("greenloop.asyncio._transports").map(Bound::unbind))?
-        .bind(py)
-        .getattr(name)
+impl Deref for StreamTransport {
+    type Target = Common;
+
+    #[inline]
+    fn deref(&self) -> &Common {
+        &self.common
+    }
 }
 
-fn get(py: Python<'_>, cell: &RefCell<Option<Py<PyAny>>>) -> Option<Py<PyAny>> {
-    cell.borrow().as_ref().map(|object| object.clone_ref(py))
-}
+impl Transport for StreamTransport {
+    const FLAGS: u16 = 0;
 
-fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    // SAFETY: a new reference or null.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind) }
-}
-
-impl StreamTransport {
-    /// The loop.
-    ///
-    /// # Errors
-    ///
-    /// RuntimeError once the connection is lost.
-    pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match get(py, &self.event_loop) {
-            Some(event_loop) => Ok(event_loop.into_bound(py)),
-            None => Err(PyRuntimeError::new_err("the transport is closed")),
-        }
+    #[inline]
+    fn unsent_size(&self) -> u64 {
+        self.outgoing.borrow().size() as u64
     }
 
     #[inline]
-    pub(super) fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.protocol.borrow().as_ref().map(|protocol| protocol.bind(py).clone())
+    fn has_sent_all(&self) -> bool {
+        self.outgoing.borrow().is_empty()
     }
 
-    fn is_debugging(&self, py: Python<'_>) -> PyResult<bool> {
-        self.event_loop(py)?.call_method0(intern!(py, "get_debug"))?.is_truthy()
-    }
-
-    /// In debug mode: logs what happens.
-    pub(super) fn log(slf: This<'_, '_>, message: &str) -> PyResult<()> {
-        let py = slf.py();
-        if slf.get().event_loop.borrow().is_some() && slf.get().is_debugging(py)? {
-            helper(py, "log")?.call1((slf, message))?;
-        }
-        Ok(())
-    }
-
-    fn start_reading(slf: This<'_, '_>) -> PyResult<()> {
-        let this = slf.get();
-        if this.closing.get() || this.paused.get() || this.at_end.get() {
-            return Ok(());
-        }
-        Self::watch(slf, 0)
-    }
-
-    /// Has the loop tell when the descriptor is ready.
-    fn watch(slf: This<'_, '_>, flags: u16) -> PyResult<()> {
-        let this = slf.get();
-        let event_loop = this.event_loop(slf.py())?.cast_into::<AsyncioLoop>()?;
-        // It has not been closed: the loop is kept as long as the descriptor.
-        let fd = this.fd.get() as usize;
-        watch_for(&event_loop, slf.as_any(), &this.context, fd, flags)
-    }
-
-    pub(super) fn stop_reading(&self, py: Python<'_>) -> PyResult<()> {
-        self.event_loop(py)?.call_method1(intern!(py, "_remove_reader"), (self.fd.get(),)).map(drop)
-    }
-
-    pub(super) fn start_writing(slf: This<'_, '_>) -> PyResult<()> {
-        Self::watch(slf, flag::WRITER)
-    }
-
-    /// Calls a method of the loop's that takes a callback, which is to be called in the transport's
-    /// context.
-    fn call_in_context<'py>(
-        &self,
-        py: Python<'py>,
-        method: &Bound<'py, PyString>,
-        arguments: impl PyCallArgs<'py>,
-    ) -> PyResult<()> {
-        let context = [(intern!(py, "context"), &self.context)].into_py_dict(py)?;
-        self.event_loop(py)?.call_method(method, arguments, Some(&context)).map(drop)
-    }
-
-    pub(super) fn stop_writing(&self, py: Python<'_>) -> PyResult<()> {
-        self.event_loop(py)?.call_method1(intern!(py, "_remove_writer"), (self.fd.get(),)).map(drop)
-    }
-
-    /// Ends the connection because of an error, which is told to the exception handler unless the
-    /// system or the other side can cause it.
-    ///
-    /// # Errors
-    ///
-    /// SystemExit and KeyboardInterrupt, which are not for protocols.
-    #[cold]
-    pub(super) fn fail(slf: This<'_, '_>, error: PyErr, message: &str) -> PyResult<()> {
-        let py = slf.py();
-        if is_final(py, &error) {
-            return Err(error);
-        }
-        if slf.get().event_loop.borrow().is_some() {
-            helper(py, "failed")?.call1((slf, error.value(py), message))?;
-        }
-        Self::force_close(slf, Some(error))
-    }
-
-    /// Closes without sending what waits.
-    pub(super) fn force_close(slf: This<'_, '_>, error: Option<PyErr>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.lost.get() {
-            return Ok(());
-        }
-        let unsent = this.outgoing.borrow_mut().take();
-        if !unsent.is_empty() {
-            this.stop_writing(py)?;
-        }
+    fn forget_unsent(&self) {
+        let unsent = self.outgoing.borrow_mut().take();
         drop(unsent);
-        if !this.closing.replace(true) {
-            this.stop_reading(py)?;
-        }
-        Self::lose(slf, error)
     }
 
-    /// Has the protocol told that the connection is lost.
-    fn lose(slf: This<'_, '_>, error: Option<PyErr>) -> PyResult<()> {
-        let py = slf.py();
-        slf.get().lost.set(true);
-        let callback = slf.getattr(intern!(py, "_call_connection_lost"))?;
-        let error = error.map(|error| error.into_value(py));
-        slf.get().call_in_context(py, intern!(py, "call_soon"), (callback, error))
+    fn may_receive(&self) -> bool {
+        !self.at_end.get()
     }
 
-    /// Tells the protocol, and closes the socket.
-    pub(super) fn connection_lost(
-        slf: This<'_, '_>,
-        error: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    fn ended(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        this.lost.set(true);
-        let (protocol, reader) = (this.protocol.take(), this.reader.take());
+        let (reader, server) = (this.reader.take(), this.server.take());
         drop(reader);
-        let told = match &protocol {
-            Some(protocol) => {
-                protocol.call_method1(py, intern!(py, "connection_lost"), (error,)).map(drop)
-            }
+        let detached = match server {
+            Some(server) => helper(py, "detach")?.call1((server, slf)).map(drop),
             None => Ok(()),
         };
-        let closed = Self::let_go(slf);
-        let waiter = this.empty_waiter.borrow().as_ref().map(|waiter| waiter.clone_ref(py));
-        if let Some(waiter) = waiter {
+        if let Some(waiter) = get(py, &this.empty_waiter) {
             helper(py, "abandon")?.call1((waiter,))?;
         }
-        told.and(closed)
+        detached
     }
+}
 
-    /// Closes the socket, and tells the server.
-    fn let_go(slf: This<'_, '_>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let (socket, server) = (this.socket.take(), this.server.take());
-        this.fd.set(-1);
-        let closed = match socket {
-            Some(socket) => socket.call_method0(py, intern!(py, "close")).map(drop),
-            None => Ok(()),
-        };
-        drop(this.event_loop.take());
-        if let Some(server) = server {
-            helper(py, "detach")?.call1((server, slf))?;
-        }
-        closed
-    }
-
+impl StreamTransport {
     /// What a subprocess or another thread cannot have cut off: see the calls.
     pub(super) fn shut_down_sending(&self, py: Python<'_>) -> PyResult<()> {
-        let socket = get(py, &self.socket);
-        match socket {
+        match get(py, &self.socket) {
             Some(socket) => {
                 socket.call_method1(py, intern!(py, "shutdown"), (libc::SHUT_WR,)).map(drop)
             }
@@ -253,18 +104,11 @@ impl StreamTransport {
     }
 }
 
-/// Whether an exception ends the loop's run, whoever raised it.
-pub(super) fn is_final(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<pyo3::exceptions::PySystemExit>(py)
-        || error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py)
-}
-
 #[pymethods]
 impl StreamTransport {
     #[new]
     #[pyo3(signature = (event_loop, sock, protocol, extra = None, server = None, context = None))]
     fn new(
-        py: Python<'_>,
         event_loop: Py<PyAny>,
         sock: Bound<'_, PyAny>,
         protocol: &Bound<'_, PyAny>,
@@ -273,24 +117,13 @@ impl StreamTransport {
         context: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         Ok(Self {
-            event_loop: RefCell::new(Some(event_loop)),
-            fd: Cell::new(sock.call_method0(intern!(py, "fileno"))?.extract()?),
-            socket: RefCell::new(Some(sock.unbind())),
+            common: Common::new(event_loop, sock, protocol.clone().unbind(), extra, context)?,
+            server: RefCell::new(server),
             receiver: Cell::new(Receiver::of(protocol)?),
             reader: RefCell::new(streams::adopted_reader(protocol)?),
-            protocol: RefCell::new(Some(protocol.clone().unbind())),
-            server: RefCell::new(server),
-            context: context.map_or_else(|| copy_context(py), Ok)?,
-            extra: extra.unwrap_or_else(|| PyDict::new(py)).unbind(),
             reads_much: Cell::new(false),
             outgoing: RefCell::default(),
-            limits: Cell::new(Limits::default()),
-            protocol_paused: Cell::new(false),
-            paused: Cell::new(false),
             at_end: Cell::new(false),
-            closing: Cell::new(false),
-            lost: Cell::new(false),
-            vain_writes: Cell::new(0),
             eof: Cell::new(false),
             empty_waiter: RefCell::new(None),
         })
@@ -312,17 +145,11 @@ impl StreamTransport {
     /// Has the protocol told that the connection is made, then reads, unless it has paused or closed
     /// meanwhile.
     fn _start(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let Some(protocol) = this.protocol(py) else { return Ok(()) };
-        let made = protocol.getattr(intern!(py, "connection_made"))?;
-        this.call_in_context(py, intern!(py, "call_soon"), (made, slf))?;
-        let begin = slf.getattr(intern!(py, "_begin"))?;
-        this.call_in_context(py, intern!(py, "call_soon"), (begin,))
+        Self::start(slf)
     }
 
     fn _begin(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.get().lost.get() { Ok(()) } else { Self::start_reading(slf) }
+        Self::begin(slf)
     }
 
     fn _call_connection_lost(
@@ -349,7 +176,7 @@ impl StreamTransport {
         name: Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.extra.bind(name.py()).get_item(name)?.or(default))
+        self.extra_info(name, default)
     }
 
     #[getter]
@@ -437,33 +264,18 @@ impl StreamTransport {
 
     /// Has no data received until `resume_reading` is called.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        if this.closing.get() || this.paused.replace(true) {
-            return Ok(());
-        }
-        this.stop_reading(slf.py())?;
-        Self::log(slf, "pauses reading")
+        Self::pause(slf)
     }
 
     /// Has data received again.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        if this.closing.get() || !this.paused.replace(false) {
-            return Ok(());
-        }
-        Self::start_reading(slf)?;
-        Self::log(slf, "resumes reading")
+        Self::resume(slf)
     }
 
     /// Closes the connection once everything that was written has been sent. The protocol's
     /// `connection_lost` is called then, with None.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        if this.closing.replace(true) {
-            return Ok(());
-        }
-        this.stop_reading(slf.py())?;
-        if this.outgoing.borrow().is_empty() { Self::lose(slf, None) } else { Ok(()) }
+        Self::finish(slf)
     }
 
     /// Closes the connection at once; what has not been sent is lost.
@@ -532,15 +344,12 @@ impl StreamTransport {
     }
 
     fn __reduce__(&self) -> PyResult<()> {
-        Err(PyNotImplementedError::new_err("transports cannot be copied or pickled"))
+        Err(not_copied())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.extra)?;
-        visit.call(&self.context)?;
-        for cell in
-            [&self.event_loop, &self.socket, &self.protocol, &self.server, &self.empty_waiter]
-        {
+        self.common.traverse(&visit)?;
+        for cell in [&self.server, &self.empty_waiter] {
             if let Ok(object) = cell.try_borrow() {
                 visit.call(&*object)?;
             }
@@ -561,19 +370,6 @@ impl StreamTransport {
 
 impl Drop for StreamTransport {
     fn drop(&mut self) {
-        if self.socket.borrow().is_none() {
-            return;
-        }
-        Python::attach(|py| {
-            let (socket, server) = (self.socket.take(), self.server.take());
-            let outcome = crate::errors::with_raised_saved(|| {
-                helper(py, "unclosed")
-                    .and_then(|unclosed| unclosed.call1((self.fd.get(), socket, server)))
-                    .map(drop)
-            });
-            if let Err(error) = outcome {
-                error.write_unraisable(py, None);
-            }
-        });
+        self.common.leave("StreamTransport", &self.server);
     }
 }

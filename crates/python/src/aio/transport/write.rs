@@ -1,15 +1,16 @@
-//! What is to be sent, and flow control.
+//! What is to be sent.
 
+use super::common::{Transport, check_bytes, helper};
 use super::outgoing::{is_later, send, to_bytes};
-use super::stream::{StreamTransport, This, helper, is_final};
+use super::stream::{StreamTransport, This};
 use crate::aio::methods::{given, methods};
 use crate::errors::os_error;
 use crate::net::arguments::Buffer;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyType};
+use pyo3::types::PyType;
 
 type Object = *mut ffi::PyObject;
 
@@ -159,14 +160,6 @@ impl StreamTransport {
         Ok(())
     }
 
-    /// The connection is lost: a program that goes on writing for long is told so in the log.
-    #[cold]
-    fn count_vain_write(&self, py: Python<'_>) -> PyResult<()> {
-        let writes = self.vain_writes.get() + 1;
-        self.vain_writes.set(writes);
-        helper(py, "written_in_vain")?.call1((writes,)).map(drop)
-    }
-
     /// The descriptor is ready to be written.
     pub(super) fn write_ready(slf: This<'_, '_>) -> PyResult<()> {
         let py = slf.py();
@@ -205,89 +198,4 @@ impl StreamTransport {
             Ok(())
         }
     }
-
-    /// Tells the protocol to stop writing if there is too much.
-    #[inline]
-    pub(super) fn pause_protocol(slf: This<'_, '_>) -> PyResult<()> {
-        let this = slf.get();
-        let size = this.outgoing.borrow().size() as u64;
-        if size <= this.limits.get().high || this.protocol_paused.replace(true) {
-            return Ok(());
-        }
-        Self::tell_protocol(slf, "pause_writing")
-    }
-
-    /// Tells the protocol to go on writing if there is little enough.
-    #[inline]
-    fn resume_protocol(slf: This<'_, '_>) -> PyResult<()> {
-        let this = slf.get();
-        let size = this.outgoing.borrow().size() as u64;
-        if size > this.limits.get().low || !this.protocol_paused.replace(false) {
-            return Ok(());
-        }
-        Self::tell_protocol(slf, "resume_writing")
-    }
-
-    fn tell_protocol(slf: This<'_, '_>, method: &str) -> PyResult<()> {
-        let py = slf.py();
-        let Some(protocol) = slf.get().protocol(py) else { return Ok(()) };
-        match in_context(py, &slf.get().context, || protocol.call_method0(method)) {
-            Ok(_) => Ok(()),
-            Err(error) if is_final(py, &error) => Err(error),
-            Err(error) => {
-                let message = format!("protocol.{method}() failed");
-                helper(py, "report")?.call1((slf, error.value(py), message)).map(drop)
-            }
-        }
-    }
-}
-
-/// Calls what belongs to a protocol in the context that its connection was made in, whoever has written. In
-/// there it is a plain call.
-fn in_context<R>(
-    py: Python<'_>,
-    context: &Py<PyAny>,
-    call: impl FnOnce() -> PyResult<R>,
-) -> PyResult<R> {
-    let context = context.as_ptr();
-    // SAFETY: a context; what is entered is left by the same greenlet.
-    if unsafe { ffi::PyContext_Enter(context) } != 0 {
-        drop(PyErr::take(py));
-        return call();
-    }
-    let result = call();
-    // SAFETY: as above.
-    if unsafe { ffi::PyContext_Exit(context) } != 0 {
-        return Err(PyErr::fetch(py));
-    }
-    result
-}
-
-/// _call_in_context(context, function)
-/// --
-///
-/// Calls `function()` in a context, plainly if that is None or is entered already.
-#[pyfunction]
-pub fn _call_in_context<'py>(
-    context: Option<Py<PyAny>>,
-    function: Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    match context {
-        Some(context) => in_context(function.py(), &context, || function.call0()),
-        None => function.call0(),
-    }
-}
-
-#[inline]
-fn check_bytes(data: &Bound<'_, PyAny>) -> PyResult<()> {
-    if data.is_instance_of::<PyBytes>()
-        || data.is_instance_of::<PyByteArray>()
-        || data.is_instance_of::<PyMemoryView>()
-    {
-        return Ok(());
-    }
-    Err(PyTypeError::new_err(format!(
-        "data argument must be a bytes-like object, not {}",
-        data.get_type().name()?.repr()?
-    )))
 }
