@@ -108,6 +108,9 @@ def test_sending_more_than_the_system_takes(run: Run) -> None:
         for data in (bytes(size), bytearray(size), memoryview(bytes(size))):
             with tcp_pair() as (here, there):
                 there.setblocking(False)
+                # As large as they may grow, buffers would take it all.
+                here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+                there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
                 sending = await waiting(loop.sock_sendall(here, data))
                 received = 0
                 while received < size:
