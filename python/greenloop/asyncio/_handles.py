@@ -90,7 +90,36 @@ def blocked(runner: _core.greenlet) -> None:
         )
 
 
+#: Tasks can begin at once from CPython 3.12 on; the standard loop takes `eager_start` from 3.13.3
+#: on.
+_PASSES_EAGER_START = sys.version_info < (3, 12) or inspect.Parameter.VAR_KEYWORD in {
+    parameter.kind
+    for parameter in inspect.signature(_private.base_event_loop.create_task).parameters.values()
+}
+
+
 def create_task(loop: EventLoop, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
-    """Make a task as the standard loop does: by the task factory, or without its own frames."""
+    """Make a task as the standard loop does: by the task factory, or without its own frames.
+
+    eager_start: as with later releases of CPython, where the running one has tasks that can.
+    """
+    if "eager_start" in kwargs and not _PASSES_EAGER_START:
+        return _create_task_now(loop, *args, **kwargs)
     task: asyncio.Future[Any] = _private.base_event_loop.create_task(loop, *args, **kwargs)
+    return task
+
+
+def _create_task_now(
+    loop: EventLoop, coro: Any, *, name: Any = None, context: Any = None, **kwargs: Any
+) -> asyncio.Future[Any]:
+    loop._check_closed()
+    if context is not None:
+        kwargs["context"] = context
+    factory: Any = loop.get_task_factory()
+    if factory is not None:
+        made: asyncio.Future[Any] = factory(loop, coro, name=name, **kwargs)
+        return made
+    task: asyncio.Task[Any] = _private.Task(coro, loop=loop, name=name, **kwargs)
+    if task._source_traceback:  # type: ignore[attr-defined]
+        del task._source_traceback[-1]  # type: ignore[attr-defined]
     return task
