@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -95,6 +97,46 @@ def test_a_task_begins_at_once_if_it_is_asked_to(factory: bool) -> None:
             assert calls[2]["context"] is context
 
     greenloop.asyncio.run(main())
+
+
+@pytest.mark.skipif(
+    (3, 13, 3) <= sys.version_info < (3, 14), reason="these releases name the task themselves"
+)
+def test_factories_get_what_is_given_for_a_task_that_may_begin_at_once() -> None:
+    def make(loop: Any, coro: Any, *, eager_start: bool = False) -> Any:
+        return asyncio.Task(coro, loop=loop, eager_start=eager_start)  # type: ignore[call-arg]
+
+    async def result() -> int:
+        return 1
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(make)
+        task = loop.create_task(result(), eager_start=True)  # type: ignore[call-arg]
+        assert task.done()
+        assert task.result() == 1
+
+    greenloop.asyncio.run(main())
+
+
+def test_a_task_that_fails_at_once_is_freed_without_the_collector() -> None:
+    async def fail() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(fail(), eager_start=True)  # type: ignore[call-arg]
+        assert isinstance(task.exception(), ValueError)
+        dropped = weakref.ref(task)
+        del task
+        assert dropped() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        greenloop.asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_a_task_begins_in_the_loop_if_it_is_asked_to() -> None:

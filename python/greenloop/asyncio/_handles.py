@@ -106,20 +106,27 @@ def create_task(loop: EventLoop, *args: Any, **kwargs: Any) -> asyncio.Future[An
     if "eager_start" in kwargs and not _PASSES_EAGER_START:
         return _create_task_now(loop, *args, **kwargs)
     task: asyncio.Future[Any] = _private.base_event_loop.create_task(loop, *args, **kwargs)
-    return task
+    try:
+        return task
+    finally:
+        # The traceback of a task that has begun here, and failed, leads to this frame.
+        del task
 
 
-def _create_task_now(
-    loop: EventLoop, coro: Any, *, name: Any = None, context: Any = None, **kwargs: Any
-) -> asyncio.Future[Any]:
+def _create_task_now(loop: EventLoop, coro: Any, **kwargs: Any) -> asyncio.Future[Any]:
     loop._check_closed()
-    if context is not None:
-        kwargs["context"] = context
     factory: Any = loop.get_task_factory()
     if factory is not None:
-        made: asyncio.Future[Any] = factory(loop, coro, name=name, **kwargs)
-        return made
-    task: asyncio.Task[Any] = _private.Task(coro, loop=loop, name=name, **kwargs)
-    if task._source_traceback:  # type: ignore[attr-defined]
-        del task._source_traceback[-1]  # type: ignore[attr-defined]
-    return task
+        made: asyncio.Future[Any] = factory(loop, coro, **kwargs)
+        try:
+            return made
+        finally:
+            del made
+    task: asyncio.Task[Any] = _private.Task(coro, loop=loop, **kwargs)
+    try:
+        if task._source_traceback:  # type: ignore[attr-defined]
+            del task._source_traceback[-1]  # type: ignore[attr-defined]
+        return task
+    finally:
+        # As above.
+        del task
