@@ -7,6 +7,7 @@ import contextvars
 import gc
 import logging
 import socket
+import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -650,7 +651,9 @@ def test_a_file_is_sent(run: Run, tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_transport_that_is_dropped_is_warned_of(run: Run) -> None:
+def test_a_transport_that_is_dropped_is_warned_of(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         async with connected(Recorder()) as (transport, _):
             transport.close()
@@ -666,8 +669,11 @@ def test_a_transport_that_is_dropped_is_warned_of(run: Run) -> None:
             left.clear()
             gc.collect()
 
+        problems: list[Any] = []
+        monkeypatch.setattr(sys, "unraisablehook", problems.append)
         with pytest.warns(ResourceWarning, match="unclosed transport"):
             drop()
+        assert not problems
         assert there.recv(1) == b""
         there.close()
 

@@ -898,7 +898,9 @@ def test_a_socket_has_one_transport(run: Run) -> None:
     run(main())
 
 
-def test_a_transport_that_is_dropped_is_warned_of(run: Run) -> None:
+def test_a_transport_that_is_dropped_is_warned_of(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         transport, protocol = await loop.create_datagram_endpoint(Recorder, local_addr=HERE)
@@ -911,8 +913,11 @@ def test_a_transport_that_is_dropped_is_warned_of(run: Run) -> None:
             left.clear()
             gc.collect()
 
+        problems: list[Any] = []
+        monkeypatch.setattr(sys, "unraisablehook", problems.append)
         with pytest.warns(ResourceWarning, match="unclosed transport <.*DatagramTransport"):
             drop()
+        assert not problems
         # The socket is closed.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
             again.bind(name)

@@ -189,7 +189,10 @@ def detach(server: Any, transport: _core.StreamTransport) -> None:
 def unclosed(kind: str, fd: int, sock: socket.socket, server: Any) -> None:
     """Warn of a transport that was dropped and not closed, and close its socket."""
     warnings.warn(f"unclosed transport <{kind} fd={fd}>", ResourceWarning, stacklevel=2)
-    sock.close()
+    if sock.fileno() >= 0:
+        sock.close()
+    # Else the collector has found both, and the socket's finalizer has closed it: what is left of
+    # it may not have what `close` looks at.
     if server is not None:
         # It is gone from what the server has, which only has to look.
         _private.detach(server, sock)
