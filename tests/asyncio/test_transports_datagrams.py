@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -924,6 +925,35 @@ def test_a_transport_that_is_dropped_is_warned_of(
 
     with warnings.catch_warnings():
         run(main())
+
+
+def test_addresses_of_what_waits_are_collected(run: Run, tmp_path: Path) -> None:
+    class Address(str):
+        transport: Any
+
+    left: list[Any] = []
+
+    async def main() -> None:
+        here, there = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+        for sock, name in ((here, "here"), (there, "there")):
+            sock.setblocking(False)
+            sock.bind(str(tmp_path / name))
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=here)
+        address = Address(tmp_path / "there")
+        while not transport.get_write_buffer_size():
+            transport.sendto(bytes(1000), address)
+        address.transport = transport
+        left.extend((there, weakref.ref(address), weakref.ref(transport)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The loop is closed before everything has been sent.
+        run(main())
+        gc.collect()
+    there, *dropped = left
+    there.close()
+    assert [ref() for ref in dropped] == [None, None]
 
 
 def test_debug_mode_logs(run: Run, caplog: pytest.LogCaptureFixture) -> None:

@@ -296,12 +296,18 @@ impl DatagramTransport {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.common.traverse(&visit)?;
-        visit.call(&self.address)
+        visit.call(&self.address)?;
+        // The last sender's address is of text and numbers; those that a program gives may be
+        // anything.
+        match self.unsent.try_borrow() {
+            Ok(unsent) => unsent.traverse(&visit),
+            Err(_) => Ok(()),
+        }
     }
 
     fn __clear__(&self) {
-        let protocol = self.protocol.take();
-        drop(protocol);
+        let (protocol, unsent) = (self.protocol.take(), self.unsent.take());
+        drop((protocol, unsent));
     }
 }
 

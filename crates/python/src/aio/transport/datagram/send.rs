@@ -14,6 +14,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 
@@ -73,6 +74,10 @@ impl Unsent {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.datagrams.iter().try_for_each(|(_, address)| visit.call(address))
     }
 
     fn push(&mut self, py: Python<'_>, data: Py<PyBytes>, address: Option<Py<PyAny>>) {
