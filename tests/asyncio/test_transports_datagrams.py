@@ -780,6 +780,36 @@ def test_the_protocol_can_be_exchanged(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("connected", [False, True])
+def test_methods_of_a_class_of_sockets_are_called(run: Run, connected: bool) -> None:
+    class Marking(socket.socket):
+        """Has a mark before each datagram, as a proxy's header."""
+
+        def send(self, data: Any, *flags: Any) -> int:
+            return super().send(b"send " + data)
+
+        def sendto(self, data: Any, *rest: Any) -> int:
+            return super().sendto(b"sendto " + data, *rest)
+
+        def recvfrom(self, *args: Any) -> tuple[bytes, Any]:
+            data, sender = super().recvfrom(*args)
+            return b"recvfrom " + data, sender
+
+    async def main() -> None:
+        with Marking(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(HERE)
+            name = sock.getsockname()
+            if connected:
+                sock.connect(name)
+            protocol = Recorder()
+            async with endpoint(protocol, sock=sock) as transport:
+                transport.sendto(b"data", None if connected else name)
+                data = b"recvfrom send data" if connected else b"recvfrom sendto data"
+                assert await protocol.until_received(1) == [(data, name)]
+
+    run(main())
+
+
 def test_others_run_among_many_datagrams(run: Run) -> None:
     async def main() -> None:
         protocol = Recorder()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import warnings
+from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from greenloop.asyncio import _private
@@ -95,6 +96,15 @@ def make_stream_transport(
     return transport
 
 
+def _has_own_methods(sock: Any) -> bool:
+    """Whether a class written in Python does something else with datagrams than the system.
+
+    That of a proxy's client, for one, has each begin with a header.
+    """
+    methods = (getattr(type(sock), name, None) for name in ("recvfrom", "send", "sendto"))
+    return not all(isinstance(method, MethodDescriptorType) for method in methods)
+
+
 def make_datagram_transport(
     loop: Any,
     sock: socket.socket,
@@ -110,7 +120,9 @@ def make_datagram_transport(
     """
     from greenloop import _core
 
-    transport = _core.DatagramTransport(loop, sock, protocol, address, _known(sock, extra))
+    transport = _core.DatagramTransport(
+        loop, sock, protocol, address, _known(sock, extra), by_methods=_has_own_methods(sock)
+    )
     loop._transports[transport._sock_fd] = transport
     transport._start()
     if waiter is not None:

@@ -18,7 +18,8 @@ use std::ffi::c_int;
 use std::ops::Deref;
 use std::os::fd::RawFd;
 
-/// _core.DatagramTransport(loop, sock, protocol, address=None, extra=None, context=None)
+/// _core.DatagramTransport(loop, sock, protocol, address=None, extra=None, context=None,
+///     by_methods=False)
 /// --
 ///
 /// A transport of a datagram socket: what `create_datagram_endpoint` makes.
@@ -30,6 +31,9 @@ pub struct DatagramTransport {
     /// The socket has a peer, to which everything goes.
     connected: bool,
     family: c_int,
+    /// The socket's own methods are called for each datagram: its class has others than the system
+    /// calls, or its addresses are not known here.
+    by_methods: bool,
     /// The last sender, and its address as the protocol got it.
     sender: RefCell<Option<(Address, Py<PyAny>)>>,
     unsent: RefCell<Unsent>,
@@ -99,7 +103,10 @@ impl DatagramTransport {
 #[pymethods]
 impl DatagramTransport {
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol, address = None, extra = None, context = None))]
+    #[pyo3(signature = (
+        event_loop, sock, protocol, address = None, extra = None, context = None,
+        by_methods = false,
+    ))]
     fn new(
         event_loop: Py<PyAny>,
         sock: Bound<'_, PyAny>,
@@ -107,6 +114,7 @@ impl DatagramTransport {
         address: Option<Bound<'_, PyAny>>,
         extra: Option<Bound<'_, PyDict>>,
         context: Option<Py<PyAny>>,
+        by_methods: bool,
     ) -> PyResult<Self> {
         let py = sock.py();
         let peer = match &extra {
@@ -117,11 +125,13 @@ impl DatagramTransport {
             Some(address) if address.is_truthy()? => Some(address.unbind()),
             _ => None,
         };
+        let family = sock.getattr(intern!(py, "family"))?.extract()?;
         Ok(Self {
             address,
             // That of a socket pair has no name, which is not to have none.
             connected: peer.is_some_and(|peer| !peer.is_none()),
-            family: sock.getattr(intern!(py, "family"))?.extract()?,
+            family,
+            by_methods: by_methods || !Address::knows(family),
             common: Common::new(event_loop, sock, protocol, extra, context)?,
             sender: RefCell::new(None),
             unsent: RefCell::default(),

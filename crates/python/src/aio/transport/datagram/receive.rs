@@ -26,11 +26,8 @@ impl DatagramTransport {
             if this.lost.get() || this.closing.get() || this.paused.get() {
                 break;
             }
-            let received = if Address::knows(this.family) {
-                this.receive(py)
-            } else {
-                this.receive_by_method(py)
-            };
+            let received =
+                if this.by_methods { this.receive_by_method(py) } else { this.receive(py) };
             let (data, sender) = match received {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) => break,
@@ -87,7 +84,7 @@ impl DatagramTransport {
         Ok(object)
     }
 
-    /// Receives a datagram from a socket of a family whose addresses only its own methods know.
+    /// Receives a datagram by the socket's method: see `by_methods`.
     #[cold]
     fn receive_by_method<'py>(&self, py: Python<'py>) -> PyResult<Option<Datagram<'py>>> {
         let socket = self.socket.borrow().as_ref().map(|socket| socket.clone_ref(py));

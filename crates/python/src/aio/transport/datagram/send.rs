@@ -178,6 +178,9 @@ impl DatagramTransport {
         address: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let py = data.py();
+        if self.by_methods {
+            return self.transmit_by_method(data, address);
+        }
         let buffer = Buffer::readable(py, data.as_ptr())?;
         let (start, len) = (buffer.start().cast_const(), buffer.len());
         let sent = if self.connected {
@@ -236,7 +239,12 @@ impl DatagramTransport {
     ) -> PyResult<bool> {
         let py = data.py();
         let Some(socket) = get(py, &self.socket) else { return Ok(true) };
-        match socket.call_method1(py, intern!(py, "sendto"), (data, address)) {
+        let outcome = if self.connected {
+            socket.call_method1(py, intern!(py, "send"), (data,))
+        } else {
+            socket.call_method1(py, intern!(py, "sendto"), (data, address))
+        };
+        match outcome {
             Ok(_) => Ok(true),
             Err(error) if is_in_vain(py, &error) => Ok(false),
             Err(error) => Err(error),
