@@ -19,7 +19,9 @@ from scripts import SCRIPT_TIMEOUT, TEST_TIMEOUT, USE_PEER
 
 pytestmark = [
     pytest.mark.timeout(TEST_TIMEOUT + servers.START_TIMEOUT),
-    pytest.mark.skipif(importlib.machinery.PathFinder.find_spec("celery") is None, reason="not installed"),
+    pytest.mark.skipif(
+        importlib.machinery.PathFinder.find_spec("celery") is None, reason="not installed"
+    ),
 ]
 
 HERE = Path(__file__).resolve().parent
